@@ -1,0 +1,35 @@
+"""loadbench: a load-testing workbench in a Jupyter notebook.
+
+The nouns are here; each is imported when it is first used, so that `import loadbench` is quick and a Locust process
+that imports `loadbench.agent` loads nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Run": "loadbench.workbench",
+    "Scope": "loadbench.model",
+    "Test": "loadbench.workbench",
+    "Workbench": "loadbench.workbench",
+}
+
+__all__ = ["Run", "Scope", "Test", "Workbench", "__version__"]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from loadbench.model import Scope
+    from loadbench.workbench import Run, Test, Workbench
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'loadbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,36 @@
+"""What an agent sends to the receiver: the messages, their routes and their version.
+
+The receiver checks each message against the pydantic model of the same name in `loadbench.model`. Every message carries
+`version`, `runId`, `source` and `timestamp` (Unix ms by the agent's clock). All bodies are JSON in UTF-8.
+"""
+
+from __future__ import annotations
+
+WIRE_VERSION = 1
+
+TEST_START = "test-start"
+METRICS = "metrics"
+TEST_STOP = "test-stop"
+HEARTBEAT = "heartbeat"
+ROUTE_PREFIX = "/v1/internal/locust/"
+
+SENT_AT_HEADER = "Loadbench-Sent-At"
+"""Unix ms at which this attempt left the agent. Not in the body: a retry must be byte for byte the same."""
+
+ENV_RECEIVER_URL = "LOADBENCH_RECEIVER_URL"
+ENV_RUN_ID = "LOADBENCH_RUN_ID"
+ENV_TOKEN = "LOADBENCH_RUN_TOKEN"
+ENV_SPOOL = "LOADBENCH_SPOOL"
+ENV_DURATION_S = "LOADBENCH_DURATION_S"
+ENV_WORKERS = "LOADBENCH_WORKERS"
+
+MAX_BODY_BYTES = 1 << 20
+MAX_ROWS = 2000
+MAX_NAME = 256
+MAX_ERROR_ROWS = 100
+MAX_ERROR_TEXT = 1000
+OTHER = "(other)"
+"""The name under which endpoints beyond MAX_ROWS and error messages beyond MAX_ERROR_ROWS are counted."""
+
+STOP_REASONS = ("duration", "user", "gate", "shape", "script", "workers-lost")
+"""Why a run ended, as an agent may report it. The control plane adds `error` (could not start) and `lost`."""
