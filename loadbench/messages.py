@@ -1,4 +1,4 @@
-"""The messages that an agent pushes, as the receiver checks them. Their routes and limits are in `loadbench.agent.wire`."""
+"""The messages that an agent pushes, as the receiver checks them; routes and limits are in `loadbench.agent.wire`."""
 
 from __future__ import annotations
 

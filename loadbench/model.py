@@ -12,6 +12,7 @@ import hashlib
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -110,14 +111,26 @@ class Record(BaseModel):
             raise invalid_input(error) from None
 
 
-def invalid_input(error: ValidationError) -> InvalidInput:
-    """Turn pydantic's report into one line about its first finding."""
+PARAMETERS = {
+    "default_users": "users",
+    "default_spawn_rate": "spawn_rate",
+    "default_duration_sec": "duration",
+    "max_duration_sec": "max_duration",
+    "target_users": "users",
+    "duration_sec": "duration",
+}
+"""What callers call the fields that they give as parameters of a test or a run."""
+
+
+def invalid_input(error: ValidationError, names: Mapping[str, str] | None = None) -> InvalidInput:
+    """Turn pydantic's report into one line about its first finding; `names` says what the caller calls a field."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "body"
-    message = first["msg"].removeprefix("Value error, ")
+    field = ".".join((names or {}).get(str(part), str(part)) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = first.get("input")
     shown = f"; not {given!r}" if isinstance(given, str | int | float | bool) and len(repr(given)) < 80 else ""
-    return InvalidInput(f"{field}: {message[:1].lower()}{message[1:]}{shown}", field=field)
+    head = f"{field} " if first["msg"].startswith("Input ") else f"{field}: " if field else ""
+    return InvalidInput(f"{head}{message}{shown}", field=field or None)
 
 
 class Scope(Record):
@@ -343,6 +356,7 @@ class LoadTestRun(Scoped, Audited):
     completeness: Completeness = "unknown"
     gaps: Items(Gap) = ()
     started_at: Millis | None = None
+    stop_requested_at: Millis | None = None
     finished_at: Millis | None = None
     lease_expires_at: Millis | None = None
     receiver_url: Url | None = None

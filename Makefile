@@ -1,0 +1,33 @@
+# One verb a line; `make demo` and `make test` are all that a newcomer needs. Each makes .venv by itself.
+.PHONY: demo test lab lint bench lock clean
+BIN := .venv/bin
+
+.venv/.made: requirements.lock pyproject.toml .ci/bootstrap
+	@.ci/bootstrap
+
+demo: .venv/.made  ## a real load test of the sample shop, recorded, reported: reports/
+	@$(BIN)/loadbench demo
+
+test: .venv/.made  ## every test; Chromium is brought where the machine allows it
+	@.ci/chromium
+	@$(BIN)/python -m pytest
+
+lab: .venv/.made  ## JupyterLab in notebooks/
+	@$(BIN)/loadbench lab
+
+lint: .venv/.made
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+
+bench: .venv/.made  ## ratios of paired runs on this machine
+	@$(BIN)/python -m tests.bench
+
+lock: .venv/.made  ## resolve requirements.lock anew from pyproject.toml
+	@UV=$$(ls .tools/uv/bin/uv .tools/venv/bin/uv 2>/dev/null | head -n 1); \
+	$$UV pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url \
+	--no-header --upgrade pyproject.toml --output-file requirements.lock
+
+clean:
+	@rm -rf .venv .tools

@@ -1,0 +1,235 @@
+"""Tidy frames: of a run by interval, by interval and endpoint, of its failures; and lists of tests, runs, revisions.
+
+Pure functions of a run and its stored intervals (raw documents of `metrics_timeseries`). Columns, dtypes and units are
+in `loadbench.analysis.columns.COLUMNS`. Percentiles come from merged histograms; none is ever an average of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from loadbench.analysis.columns import frame, percentile_columns, to_timestamps
+from loadbench.analysis.intervals import Document, Intervals, endpoint_names, timestamps_ms
+from loadbench.model import LoadTest, LoadTestRun, ScriptRevision
+
+
+def timeline(
+    run: LoadTestRun, documents: Sequence[Document], *, percentiles: Sequence[float] = (50, 95, 99)
+) -> pd.DataFrame:
+    """Answer "how did the run go, second by second?".
+
+    Parameters
+    ----------
+    run : LoadTestRun
+        The run; its `started_at` is where elapsed seconds count from.
+    documents : sequence of documents
+        Its stored intervals, in any order.
+    percentiles : sequence of float
+        In [0, 100].
+
+    Returns
+    -------
+    DataFrame
+        A row per interval, in order of time: elapsed_s, timestamp, users, requests_per_s, failures_per_s, requests,
+        failures, mean_ms, the percentiles (p50_ms, p95_ms, p99_ms), workers, cpu_percent. Sources that report at one
+        timestamp share a row: counts, users, workers and rates add up, histograms are merged, and cpu_percent is the
+        highest.
+
+    Raises
+    ------
+    InvalidInput
+        If a percentile is not in [0, 100].
+    """
+    wanted = percentile_columns(percentiles)
+    data = Intervals.read(run, documents)
+    slots, slot, row_slot = len(data.slot_ms), data.slot, data.row_slot
+    requests, failures = data.total("requests"), data.total("failed")
+    seconds = data.total("durationMs") / 1000
+    cpu = np.full(slots, -np.inf)
+    np.fmax.at(cpu, slot, data.total("cpuPercent"))
+
+    def added(values: np.ndarray) -> np.ndarray:
+        return np.bincount(slot, weights=values, minlength=slots)
+
+    quantiles = data.entries.quantiles(row_slot, slots, list(wanted.values()))
+    return frame(
+        {
+            "elapsed_s": data.elapsed_s,
+            "timestamp": to_timestamps(data.slot_ms),
+            "users": added(data.total("users")),
+            "requests_per_s": added(requests / seconds),
+            "failures_per_s": added(failures / seconds),
+            "requests": added(requests),
+            "failures": added(failures),
+            "mean_ms": mean(
+                np.bincount(row_slot, weights=data.column("sumMs", np.float64), minlength=slots),
+                data.entries.totals(row_slot, slots),
+            ),
+            **dict(zip(wanted, quantiles.T, strict=True)),
+            "workers": added(data.total("workers")),
+            "cpu_percent": np.where(np.isinf(cpu), np.nan, cpu),
+        }
+    )
+
+
+def endpoints(
+    run: LoadTestRun, documents: Sequence[Document], *, percentiles: Sequence[float] = (50, 95, 99)
+) -> pd.DataFrame:
+    """Answer "how did each endpoint do, second by second?".
+
+    Parameters
+    ----------
+    run : LoadTestRun
+        The run; it must know all endpoints that the intervals name.
+    documents : sequence of documents
+        Its stored intervals, in any order.
+    percentiles : sequence of float
+        In [0, 100]; empty for none.
+
+    Returns
+    -------
+    DataFrame
+        A row per interval and endpoint that had requests in it, by time, then as the run lists its endpoints:
+        elapsed_s, timestamp, method, name, requests, failures, requests_per_s, failures_per_s, mean_ms, min_ms, the
+        percentiles, max_ms. Times are nan where no request of the row had one.
+
+    Raises
+    ------
+    InvalidInput
+        If a percentile is not in [0, 100], or the run does not know an endpoint of the intervals.
+    """
+    wanted = percentile_columns(percentiles)
+    data = Intervals.read(run, documents)
+    stride = int(data.endpoint.max(initial=0)) + 1
+    keys, group = np.unique(data.row_slot * stride + data.endpoint, return_inverse=True)
+    groups, slot, endpoint = len(keys), keys // stride, keys % stride
+    method, name = endpoint_names(run, endpoint)
+    seconds = data.total("durationMs")[data.interval] / 1000
+    n, failures = data.column("n"), data.column("failures")
+    shortest, longest = extremes(data, group, groups)
+
+    def added(values: np.ndarray) -> np.ndarray:
+        return np.bincount(group, weights=values, minlength=groups)
+
+    quantiles = data.entries.quantiles(group, groups, list(wanted.values()))
+    return frame(
+        {
+            "elapsed_s": data.elapsed_s[slot],
+            "timestamp": to_timestamps(data.slot_ms[slot]),
+            "method": method,
+            "name": name,
+            "requests": added(n),
+            "failures": added(failures),
+            "requests_per_s": added(n / seconds),
+            "failures_per_s": added(failures / seconds),
+            "mean_ms": mean(added(data.column("sumMs", np.float64)), data.entries.totals(group, groups)),
+            "min_ms": shortest,
+            **dict(zip(wanted, quantiles.T, strict=True)),
+            "max_ms": longest,
+        }
+    )
+
+
+def failures(run: LoadTestRun, documents: Sequence[Document]) -> pd.DataFrame:
+    """Answer "what failed, where, how often and when?".
+
+    Returns
+    -------
+    DataFrame
+        A row per endpoint and message, the most frequent first: method, name, message, count, first_seen, last_seen
+        (ends of intervals). Messages beyond the agent's bound are counted under "(other)".
+    """
+    seen: dict[tuple[int, str], list[int]] = {}
+    for document, moment in zip(documents, timestamps_ms(documents).tolist(), strict=True):
+        for error in document.get("errors", ()):
+            entry = seen.setdefault((error["endpoint"], error["message"]), [0, moment, moment])
+            entry[0] += error["n"]
+            entry[1], entry[2] = min(entry[1], moment), max(entry[2], moment)
+    method, name = endpoint_names(run, np.array([endpoint for endpoint, _ in seen], dtype=np.int64))
+    found = frame(
+        {
+            "method": method,
+            "name": name,
+            "message": [message for _, message in seen],
+            "count": [count for count, _, _ in seen.values()],
+            "first_seen": to_timestamps([first for _, first, _ in seen.values()]),
+            "last_seen": to_timestamps([last for _, _, last in seen.values()]),
+        }
+    )
+    order = ["count", "name", "method", "message"]
+    return found.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
+
+
+def tests(records: Sequence[LoadTest]) -> pd.DataFrame:
+    """List load tests, indexed by test_id: name, target_url, revision, users, spawn_per_s, duration_s, created_at."""
+    return frame(
+        {
+            "test_id": [test.id for test in records],
+            "name": [test.name for test in records],
+            "target_url": [test.target_url for test in records],
+            "revision": [test.latest_revision_number for test in records],
+            "users": [test.default_users for test in records],
+            "spawn_per_s": [test.default_spawn_rate for test in records],
+            "duration_s": [test.default_duration_sec for test in records],
+            "created_at": to_timestamps([test.created_at for test in records]),
+        }
+    ).set_index("test_id")
+
+
+def runs(records: Sequence[LoadTestRun]) -> pd.DataFrame:
+    """List runs, indexed by run_id, in the order given; what a run has not reached yet is missing.
+
+    Returns
+    -------
+    DataFrame
+        name, status, stop_reason, completeness, revision, users, spawn_per_s, duration_s (as planned), started_at,
+        finished_at, requests, failures.
+    """
+    return frame(
+        {
+            "run_id": [run.id for run in records],
+            "name": [run.name for run in records],
+            "status": [run.status.value for run in records],
+            "stop_reason": [run.stop_reason for run in records],
+            "completeness": [run.completeness for run in records],
+            "revision": [run.revision_number for run in records],
+            "users": [run.target_users for run in records],
+            "spawn_per_s": [run.spawn_rate for run in records],
+            "duration_s": [run.duration_sec for run in records],
+            "started_at": to_timestamps([run.started_at for run in records]),
+            "finished_at": to_timestamps([run.finished_at for run in records]),
+            "requests": [run.last_metrics.cum_requests if run.last_metrics else 0 for run in records],
+            "failures": [run.last_metrics.cum_failures if run.last_metrics else 0 for run in records],
+        }
+    ).set_index("run_id")
+
+
+def revisions(records: Sequence[ScriptRevision]) -> pd.DataFrame:
+    """List revisions of a script, indexed by number: sha256, note, bytes (of the script), created_at, created_by."""
+    return frame(
+        {
+            "revision": [each.revision_number for each in records],
+            "sha256": [each.sha256 for each in records],
+            "note": [each.description for each in records],
+            "bytes": [len(each.script) for each in records],
+            "created_at": to_timestamps([each.created_at for each in records]),
+            "created_by": [each.created_by for each in records],
+        }
+    ).set_index("revision")
+
+
+def mean(total: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Divide sums by counts; nan where there is nothing to divide."""
+    return np.divide(total, n, out=np.full(len(total), np.nan), where=n > 0)
+
+
+def extremes(data: Intervals, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the exact shortest and longest time of each group; nan where no request had a time."""
+    timed = data.column("n") > data.column("untimed")
+    shortest, longest = np.full(groups, np.inf), np.full(groups, -np.inf)
+    np.minimum.at(shortest, group[timed], data.column("minMs", np.float64)[timed])
+    np.maximum.at(longest, group[timed], data.column("maxMs", np.float64)[timed])
+    return np.where(np.isinf(shortest), np.nan, shortest), np.where(np.isinf(longest), np.nan, longest)

@@ -1,0 +1,252 @@
+"""The control plane: starts runs, stops them, and sees to it that none is left in a state that is not true."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from loadbench.agent.sender import drain
+from loadbench.agent.spool import Spool
+from loadbench.errors import Conflict, InvalidInput, LoadbenchError, NotFound, StoreUnavailable, TargetUnreachable
+from loadbench.home import data_home
+from loadbench.launch.base import KILL_AFTER_S, Launcher, RunContext
+from loadbench.launch.local import LocalLauncher
+from loadbench.model import PARAMETERS, LoadTest, LoadTestRun, RunStatus, invalid_input, now_ms
+from loadbench.store import Store
+
+log = logging.getLogger(__name__)
+
+LEASE_MS = 30_000
+OVERDUE_S = 60
+"""A run that lives this long past its duration and stop timeout no longer obeys its own deadline: it is killed."""
+SUPERVISE_EVERY_S = 1.0
+ACTIVE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.STOPPING)
+
+
+class ControlPlane:
+    """Runs of one store. `receiver_url` answers where agents shall push, when a run starts."""
+
+    def __init__(self, store: Store, *, receiver_url: Callable[[], str], launcher: Launcher | None = None) -> None:
+        self._store = store
+        self._receiver_url = receiver_url
+        self._launcher = launcher or LocalLauncher(data_home())
+        self._ended = threading.Event()
+        self._supervisor: threading.Thread | None = None
+
+    def start_run(
+        self,
+        test: LoadTest,
+        *,
+        by: str,
+        users: int | None = None,
+        spawn_rate: float | None = None,
+        duration_sec: int | None = None,
+        target_url: str | None = None,
+        name: str | None = None,
+        revision: int | None = None,
+        workers: int = 0,
+        notes: str = "",
+        tags: tuple[str, ...] = (),
+    ) -> LoadTestRun:
+        """Start a run; what is left out is inherited from the test.
+
+        Raises
+        ------
+        InvalidInput, NotFound, TargetUnreachable
+            Before anything is made.
+        RunFailed
+            If Locust could not be started; the run is there, Failed, with the reason.
+        """
+        script = self._revision(test, revision)
+        run = _new_run(
+            test,
+            script_revision_id=script.id,
+            revision_number=script.revision_number,
+            target_users=test.default_users if users is None else users,
+            spawn_rate=test.default_spawn_rate if spawn_rate is None else spawn_rate,
+            duration_sec=test.default_duration_sec if duration_sec is None else duration_sec,
+            target_url=test.target_url if target_url is None else target_url,
+            name=name or test.name,
+            workers=workers,
+            notes=notes,
+            tags=tags,
+            receiver_url=self._receiver_url(),
+            lease_expires_at=now_ms() + LEASE_MS,
+            created_by=by,
+            updated_by=by,
+        )
+        check_target(run.target_url)
+        self._store.runs.add(run)
+        try:
+            context = RunContext(receiver_url=run.receiver_url, token=self._store.tokens.create_push(run.id))
+            process = self._launcher.start(run, script.script, context)
+        except (LoadbenchError, OSError) as error:
+            self._fail(run, str(error), "error")
+            raise
+        try:
+            return self._store.runs.update(run.id, process=process)
+        except LoadbenchError:
+            # Nobody could find these processes again.
+            self._launcher.kill(run.model_copy(update={"process": process}))
+            raise
+
+    def _revision(self, test: LoadTest, number: int | None):
+        revisions = self._store.script_revisions
+        return revisions.latest(test.id) if number is None else revisions.number(test.id, number)
+
+    def stop_run(self, run_id: str) -> LoadTestRun:
+        """Ask a run to stop, at once and for certain: by signal, by the answer to its next push, at last by force.
+
+        Stopping a run that is stopping already changes nothing.
+
+        Raises
+        ------
+        Conflict
+            If the run is over.
+        """
+        moved = self._store.runs.move(run_id, RunStatus.STOPPING, stop_reason="user", stop_requested_at=now_ms())
+        if moved:
+            self._launcher.stop(moved)
+            return moved
+        run = self._store.runs.get(run_id)
+        if run.is_over:
+            raise Conflict(f"{run.id} is over already: {run.status.value}")
+        return run
+
+    def supervise(self) -> None:
+        """Reconcile every second in a thread of its own, until `close`. Idempotent."""
+        if self._supervisor is None or not self._supervisor.is_alive():
+            self._ended.clear()
+            self._supervisor = threading.Thread(target=self._supervise, name="loadbench-supervisor", daemon=True)
+            self._supervisor.start()
+
+    def close(self) -> None:
+        """End the supervisor. Runs go on: their processes do not depend on this one."""
+        self._ended.set()
+        if self._supervisor is not None:
+            self._supervisor.join(timeout=10)
+
+    def _supervise(self) -> None:
+        while not self._ended.wait(SUPERVISE_EVERY_S):
+            try:
+                self.reconcile()
+            except StoreUnavailable as error:
+                log.warning("runs cannot be looked after: %s", error)
+
+    def reconcile(self) -> None:
+        """Compare every active run with its processes, and move those that are not what they say."""
+        for run in self._store.runs.find(status=ACTIVE, limit=1000):
+            alive = self._launcher.is_alive(run)
+            if alive:
+                self._hurry(run)
+            elif alive is False:
+                self._bury(run)
+            elif (run.lease_expires_at or 0) < now_ms():
+                self._fail(run, "nothing was heard of it for 30 s, and its processes cannot be seen from here", "lost")
+
+    def _hurry(self, run: LoadTestRun) -> None:
+        """End by force what had its time: a stop that is not obeyed, a run far over its duration."""
+        stopping_s = (now_ms() - run.stop_requested_at) / 1000 if run.stop_requested_at else 0
+        running_s = (now_ms() - run.started_at) / 1000 if run.started_at else 0
+        if stopping_s > KILL_AFTER_S or running_s > run.duration_sec + KILL_AFTER_S + OVERDUE_S:
+            self._launcher.kill(run)
+
+    def _bury(self, run: LoadTestRun) -> None:
+        """The leader is dead: end what is left of its group, deliver its spool, and only then judge the run."""
+        self._launcher.kill(run)
+        self.deliver_spool(run)
+        run = self._store.runs.get(run.id)
+        words = self._launcher.last_words(run)
+        if run.status is RunStatus.STOPPING:
+            self._end(run, RunStatus.STOPPED)
+        elif run.status is RunStatus.PENDING:
+            self._fail(run, words or "Locust ended before the test began: see locust.log of the run", "error")
+        elif run.status is RunStatus.RUNNING:
+            self._fail(run, words or "its processes died", "lost")
+
+    def deliver_spool(self, run: LoadTestRun) -> int:
+        """Send what a dead run left in its spool through the receiver, as its agent would have.
+
+        Returns
+        -------
+        int
+            How many messages were delivered.
+        """
+        path = spool_path(run.id)
+        if not path.exists():
+            return 0
+        # The spool holds no token, and the store only its hash: the left-overs travel on a new one.
+        spool = Spool(path)
+        try:
+            return drain(spool, url=self._receiver_url(), token=self._store.tokens.create_push(run.id))
+        finally:
+            spool.close(remove_if_empty=True)
+            self._store.tokens.revoke(run.id)
+
+    def deliver_left_overs(self) -> dict[str, int]:
+        """Deliver the spools of all runs whose processes are gone: run id -> number of messages."""
+        delivered = {}
+        for path in sorted(data_home().joinpath("spool").glob("*.db")):
+            with contextlib.suppress(NotFound):
+                run = self._store.runs.get(path.stem)
+                if not self._launcher.is_alive(run):
+                    delivered[run.id] = self.deliver_spool(run)
+        return delivered
+
+    def _fail(self, run: LoadTestRun, error: str, reason: str) -> None:
+        self._end(run, RunStatus.FAILED, stop_reason=reason, error=error)
+
+    def _end(self, run: LoadTestRun, status: RunStatus, **fields: object) -> None:
+        completeness, gaps = self._store.ledger.check(run)
+        self._store.runs.move(
+            run.id, status, finished_at=now_ms(), completeness=completeness, gaps=tuple(gaps), **fields
+        )
+
+
+def spool_path(run_id: str) -> Path:
+    """Say where the agent of a local run spools what it has not delivered yet."""
+    return data_home() / "spool" / f"{run_id}.db"
+
+
+def _new_run(test: LoadTest, **fields: object) -> LoadTestRun:
+    scope = {name: getattr(test, name) for name in ("account_id", "org_id", "project_id", "env_id", "cluster_id")}
+    try:
+        run = LoadTestRun(load_test_id=test.id, **scope, **fields)
+    except ValidationError as error:
+        raise invalid_input(error, PARAMETERS) from None
+    if run.duration_sec > test.max_duration_sec:
+        raise InvalidInput(
+            f"duration {run.duration_sec} s is over the maximum of {test.name!r}, {test.max_duration_sec} s: "
+            "shorten it, or raise max_duration of the test",
+            field="duration",
+        )
+    return run
+
+
+def check_target(url: str, *, within_s: float = 3.0) -> None:
+    """Make sure that something accepts connections at a URL's host and port.
+
+    Raises
+    ------
+    TargetUnreachable
+        If nothing does.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise InvalidInput(f"target_url has no valid port: {url!r}", field="target_url") from None
+    try:
+        socket.create_connection((parts.hostname, port), timeout=within_s).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TargetUnreachable(
+            f"the target {url} does not answer ({reason}): start it, or give another target_url"
+        ) from None

@@ -1,0 +1,118 @@
+"""What the live view costs: kernel ms and bytes per push, browser ms per drawing, push to drawn.
+
+Prints one JSON line per measurement; under a minute. Needs a Chromium on PATH.
+
+    python tests/bench/live.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent), str(HERE.parent / "browser")]
+
+from lab_pages import Lab  # noqa: E402
+from lab_process import chromium, jupyterlab  # noqa: E402
+
+CELL = """\
+import json, statistics, threading, time
+from datetime import UTC, datetime, timedelta
+from live_documents import a_run, an_interval
+from loadbench.live import LiveView
+began = datetime.now(UTC) - timedelta(seconds={points})
+history = [an_interval(seq, start=began, requests=2) for seq in range({points})]
+opened = time.time()
+view = LiveView(history, run=a_run(start=began, duration_sec={points} + 600))
+costs_ms, sizes = [], []
+send = view.comm.publish_msg
+def counted(*args, **kwargs):
+    data, buffers = kwargs.get("data") or args[1], kwargs.get("buffers") or []
+    sizes.append(len(json.dumps(data)) + sum(len(b) for b in buffers))
+    send(*args, **kwargs)
+def feed():
+    time.sleep(3)
+    view._chosen = {chosen}
+    view._send_rows(0)
+    time.sleep(1)
+    view.comm.publish_msg = counted
+    for seq in range({points}, {points} + {pushes}):
+        document = an_interval(seq, start=began, end=datetime.now(UTC), requests=2)
+        start = time.perf_counter()
+        view.append(document)
+        costs_ms.append(1000 * (time.perf_counter() - start))
+        time.sleep({every_s})
+thread = threading.Thread(target=feed, daemon=True)
+thread.start()
+view
+"""
+REPORT = """\
+thread.join()
+figures = {"kernel_ms_p50": statistics.median(costs_ms), "kernel_ms_max": max(costs_ms), "opened": opened}
+print("REPORT", json.dumps({**figures, "bytes_p50": statistics.median(sizes), "bytes_max": max(sizes)}))
+"""
+WATCH = """() => {
+    window.draws = [];
+    const keep = entry => window.draws.push({
+        ms: entry.duration, rows: entry.detail.rows, end: entry.detail.lastEndMs,
+        drawn: performance.timeOrigin + entry.startTime + entry.duration,
+    });
+    const ours = list => list.getEntries().filter(entry => entry.name === 'loadbench-draw').forEach(keep);
+    new PerformanceObserver(ours).observe({entryTypes: ['measure']});
+}"""
+
+
+def measure(
+    lab: Lab, *, points: int, chosen: tuple[int, ...], pushes: int = 10, every_s: float = 0.5
+) -> dict[str, object]:
+    """Open a view with `points` intervals of history, push some more, and say what each cost."""
+    cell = CELL.format(points=points, pushes=pushes, every_s=every_s, chosen=chosen)
+    notebook = lab.open_notebook(lab.write_notebook(f"bench-{points}-{len(chosen)}.ipynb", cell, REPORT), width=1500)
+    notebook.page.evaluate(WATCH)
+    notebook.run_all()
+    notebook.page.wait_for_function(
+        "n => Number(document.querySelector('.loadbench-live')?.dataset.rows ?? 0) >= n",
+        arg=points + pushes,
+        timeout=60_000,
+    )
+    notebook.wait_for_idle()
+    report = json.loads(notebook.outputs().split("REPORT")[1].strip().splitlines()[0])
+    draws = notebook.page.evaluate("() => window.draws")
+    first, updates = draws[0], [draw for draw in draws if draw["rows"] > points]
+    durations = sorted(draw["ms"] for draw in updates)
+    latencies = sorted(draw["drawn"] - draw["end"] for draw in updates)
+    traces = notebook.page.evaluate("() => document.querySelector('.js-plotly-plot').data.length")
+    return {
+        "points": points,
+        "traces": traces,
+        "kernel_ms_p50": round(report["kernel_ms_p50"], 3),
+        "kernel_ms_max": round(report["kernel_ms_max"], 3),
+        "bytes_p50": report["bytes_p50"],
+        "bytes_max": report["bytes_max"],
+        "open_s": round((first["drawn"] / 1000) - report["opened"], 2),
+        "first_draw_ms": round(first["ms"], 1),
+        "draw_ms_p50": round(durations[len(durations) // 2], 1),
+        "draw_ms_max": round(durations[-1], 1),
+        "push_to_drawn_ms_p50": round(latencies[len(latencies) // 2], 1),
+        "push_to_drawn_ms_max": round(latencies[-1], 1),
+        "drawn_updates": len(updates),
+    }
+
+
+def main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        jupyterlab(Path(home)) as (url, token, directory),
+        chromium() as browser,
+    ):
+        for points, chosen in ((100, ()), (600, ()), (3600, ()), (3600, (1,))):
+            lab = Lab(url, token, directory, browser)
+            print(json.dumps(measure(lab, points=points, chosen=chosen)), flush=True)
+            lab.close_pages()
+
+
+if __name__ == "__main__":
+    main()

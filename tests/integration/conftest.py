@@ -1,0 +1,26 @@
+"""A sample shop and a workbench for each test, on the real MongoDB of the test run."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from loadbench.demo_target import ShopServer
+from loadbench.workbench import Workbench
+
+
+@pytest.fixture
+def shop():
+    with ShopServer(port=0, seed=1) as server:
+        yield server
+
+
+@pytest.fixture
+def bench(store):
+    bench = Workbench("acme/shop/checkout", env="test", mongodb_uri=store.uri, port=0)
+    yield bench
+    for run_id in bench.runs(status="Running").index:
+        with contextlib.suppress(Exception):
+            bench.run(run_id).stop()
+    bench.close()

@@ -1,0 +1,102 @@
+"""The notebook session in a real Jupyter kernel: restart, interrupt, and a cell that is busy."""
+
+from __future__ import annotations
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from tests import scripts
+
+OPEN = """
+import loadbench as lb
+bench = lb.Workbench("acme/shop/checkout", env="test", mongodb_uri={uri!r})
+test = bench.create_test("restarted", {script!r}, target_url={url!r}, users=4, spawn_rate=4, check=False)
+"""
+
+
+class Notebook:
+    """A kernel and its cells."""
+
+    def __init__(self) -> None:
+        self.manager = KernelManager()
+        self.manager.start_kernel()
+        self.client = self._connect()
+
+    def _connect(self):
+        client = self.manager.client()
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        return client
+
+    def run(self, code: str) -> str:
+        """Execute a cell; give what it printed and its value."""
+        shown: list[str] = []
+
+        def keep(message: dict) -> None:
+            content = message["content"]
+            if message["msg_type"] == "stream":
+                shown.append(content["text"])
+            elif message["msg_type"] in ("execute_result", "display_data"):
+                shown.append(content["data"].get("text/plain", ""))
+            elif message["msg_type"] == "error":
+                shown.append("\n".join(content["traceback"]))
+
+        reply = self.client.execute_interactive(code, timeout=90, output_hook=keep)
+        assert reply["content"]["status"] == "ok", "".join(shown)
+        return "".join(shown)
+
+    def restart(self, *, now: bool) -> None:
+        self.client.stop_channels()
+        self.manager.restart_kernel(now=now)
+        self.client = self._connect()
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def notebook():
+    notebook = Notebook()
+    yield notebook
+    notebook.close()
+
+
+@pytest.fixture
+def opening(store, shop) -> str:
+    return OPEN.format(uri=store.uri, script=scripts.STEADY, url=shop.url)
+
+
+@pytest.mark.parametrize("now", [False, True], ids=["restart", "killed"])
+def test_the_first_cells_find_the_run_again_after_a_restart(notebook, opening, store, shop, now):
+    notebook.run(opening)
+    started = notebook.run("run = test.start(duration='10s'); print(run.id, run.record.process.pid)")
+    notebook.restart(now=now)
+    notebook.run(opening)
+    again = notebook.run("run = test.active_run(); print(run.id, run.record.process.pid)")
+    assert again == started
+    notebook.run("await run")
+    notebook.run("assert (run.status, run.record.completeness) == ('Finished', 'complete'), run")
+    assert int(notebook.run("print(run.summary()['requests'].iloc[-1])")) == shop.total()[0]
+    assert store.database.load_test_runs.count_documents({}) == 1
+    assert store.database.script_revisions.count_documents({}) == 1
+
+
+def test_interrupts_and_busy_cells_do_not_touch_the_load(notebook, opening, shop):
+    notebook.run(opening + "run = test.start(duration='6s')")
+    notebook.run("import time\nend = time.time() + 2\nwhile time.time() < end: pass")
+    for _ in range(3):
+        notebook.manager.interrupt_kernel()
+    notebook.run("await run")
+    assert int(notebook.run("print(run.summary()['requests'].iloc[-1])")) == shop.total()[0]
+
+
+def test_the_session_leaves_no_token_in_what_it_shows(notebook, opening):
+    shown = notebook.run(
+        opening + "run = test.start(duration='1s')\nawait run\nprint(repr(run), run._repr_html_(), bench)"
+    )
+    environment = notebook.run(
+        "import glob; print(open(run.record.process.directory + '/locust.log').read(), run.record)"
+    )
+    assert "TOKEN" not in environment
+    assert "token" not in shown

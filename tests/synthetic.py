@@ -1,0 +1,282 @@
+"""Made-up runs with known truth: the raw response times, and the intervals that an agent would have stored for them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from loadbench.agent.histogram import FIRST_BUCKET, GAMMA, LAST_BUCKET, merge, quantile, unpack
+from loadbench.analysis.intervals import BUCKETS
+from loadbench.model import Endpoint, Interval, LastMetrics, LoadTestRun, RunEnvironment, RunStatus, SourceState
+
+STARTED_AT = int(datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC).timestamp() * 1000)
+MESSAGES = ("HTTPError('503 Service Unavailable')", "ConnectionResetError(104, 'reset by peer')", "basket is empty")
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A run, its stored documents, and every request of it.
+
+    `raw` has a row per request: seq (interval), source, endpoint (index), ms (nan if untimed), failed, bytes.
+    """
+
+    run: LoadTestRun
+    documents: list[dict[str, Any]]
+    raw: pd.DataFrame
+
+
+def run(
+    *,
+    seed: int | str = 0,
+    seconds: int = 60,
+    endpoints: int | Sequence[str | tuple[str, str]] = 4,
+    rps: float = 50.0,
+    median_ms: float | Sequence[float] = 60.0,
+    sigma: float = 0.45,
+    failure_ratio: float = 0.01,
+    untimed_ratio: float = 0.0,
+    interval_s: float = 1.0,
+    stalled: Sequence[int] = (),
+    stall_ms: float = 3000.0,
+    lost: Sequence[int] = (),
+    sources: int = 1,
+    users: int = 20,
+    messages: Sequence[str] = MESSAGES,
+    **fields: Any,
+) -> Synthetic:
+    """Draw a run with lognormal response times.
+
+    Parameters
+    ----------
+    seed : int or str
+        The same seed gives the same run, whatever the machine.
+    seconds, interval_s : float
+        Length of the run and of its intervals.
+    endpoints : int or sequence
+        How many, or their names ("GET" is the method of a bare name).
+    rps : float
+        Requests per second in all, Poisson; endpoints share it unevenly.
+    median_ms : float or sequence of float
+        Median response time of the first endpoint (each further one is slower by half of it), or of each.
+    sigma : float
+        Standard deviation of the logarithm of the response times.
+    failure_ratio, untimed_ratio : float
+        Share of requests that fail, and that have no response time.
+    stalled : sequence of int
+        Intervals in which all requests take `stall_ms` longer.
+    lost : sequence of int
+        Intervals that never arrive; the truth in `raw` leaves them out, the running totals do not.
+    sources : int
+        Agents that share the requests and report at the same timestamps.
+    users, messages, **fields
+        Users at full load, texts of the failures, and fields of LoadTestRun.
+    """
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8], "big"))
+    known = _endpoints(endpoints)
+    intervals = round(seconds / interval_s)
+    raw = _requests(rng, intervals, rps * interval_s, len(known), sources)
+    medians = (
+        np.broadcast_to(median_ms, len(known)) if np.ndim(median_ms) else median_ms * (1 + np.arange(len(known)) / 2)
+    )
+    raw["ms"] = rng.lognormal(np.log(medians[raw.endpoint]), sigma) + stall_ms * np.isin(raw.seq, list(stalled))
+    raw["failed"] = rng.random(len(raw)) < failure_ratio
+    raw.loc[rng.random(len(raw)) < untimed_ratio, "ms"] = np.nan
+    raw["bytes"] = rng.integers(100, 5000, len(raw))
+    ramp = np.minimum(users, np.ceil(users * (np.arange(intervals) + 1) / max(1, intervals // 10))).astype(int)
+    record = _record(known, seconds, users, seed, fields)
+    documents = [
+        document
+        for source in range(sources)
+        for document in _documents(record, f"master-{source}", raw[raw.source == source], interval_s, ramp, messages)
+    ]
+    stored = sorted((d for d in documents if d["seq"] not in lost), key=lambda d: (d["timestamp"], d["seq"]))
+    kept = raw[~raw.seq.isin(list(lost))].reset_index(drop=True)
+    return Synthetic(run=_finished(record, documents, stored, bool(lost)), documents=stored, raw=kept)
+
+
+def nearest_rank(values: Any, percentile: float) -> float:
+    """Give the exact order statistic that a percentile means: the value of rank ceil(percentile / 100 * n)."""
+    ordered = np.sort(np.asarray(values))
+    rank = math.ceil(Fraction(str(percentile)) * len(ordered) / 100)  # numpy rounds 99.9 % of 4000 up to rank 3997
+    return float(ordered[max(rank, 1) - 1])
+
+
+def _endpoints(endpoints: int | Sequence[str | tuple[str, str]]) -> list[Endpoint]:
+    if isinstance(endpoints, int):
+        endpoints = [f"/api/resource-{index:02d}" for index in range(endpoints)]
+    pairs = [("GET", each) if isinstance(each, str) else each for each in endpoints]
+    return [Endpoint(method=method, name=name) for method, name in pairs]
+
+
+def _requests(rng: np.random.Generator, intervals: int, expected: float, endpoints: int, sources: int) -> pd.DataFrame:
+    weight = 1 / (1 + np.arange(endpoints))
+    seq = np.repeat(np.arange(intervals), rng.poisson(expected, intervals))
+    return pd.DataFrame(
+        {
+            "seq": seq,
+            "source": rng.integers(0, sources, len(seq)),
+            "endpoint": rng.choice(endpoints, len(seq), p=weight / weight.sum()),
+        }
+    )
+
+
+def _record(
+    known: Sequence[Endpoint], seconds: int, users: int, seed: int | str, fields: Mapping[str, Any]
+) -> LoadTestRun:
+    defaults = {
+        "id": "run-" + hashlib.sha256(f"run {seed}".encode()).hexdigest()[:16],
+        "account_id": "acme",
+        "org_id": "shop",
+        "project_id": "checkout",
+        "env_id": "staging",
+        "name": "products",
+        "revision_number": 2,
+        "target_url": "http://127.0.0.1:8089",
+        "target_users": users,
+        "spawn_rate": 5.0,
+        "duration_sec": max(1, int(seconds)),
+        "status": RunStatus.FINISHED,
+        "stop_reason": "duration",
+        "completeness": "complete",
+        "started_at": STARTED_AT,
+        "finished_at": STARTED_AT + round(seconds * 1000),
+        "created_at": STARTED_AT - 900,
+        "updated_at": STARTED_AT + round(seconds * 1000),
+        "endpoints": tuple(known),
+        "environment": RunEnvironment(
+            locust="2.47.0",
+            python="3.12.4",
+            host="load-1",
+            workers=0,
+            user_classes=("Shopper", "Searcher"),
+            script_sha256=hashlib.sha256(b"script").hexdigest(),
+        ),
+    }
+    return LoadTestRun.build(**(defaults | dict(fields)))
+
+
+def _documents(
+    record: LoadTestRun, source: str, raw: pd.DataFrame, interval_s: float, ramp: np.ndarray, messages: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Write a source's intervals as the receiver stores them."""
+    endpoints = len(record.endpoints)
+    seq, endpoint = raw.seq.to_numpy(), raw.endpoint.to_numpy()
+    edges = np.searchsorted(seq, np.arange(len(ramp) + 1))
+    documents, cum_requests, cum_failures = [], 0, 0
+    for number, active in enumerate(ramp.tolist()):
+        part = slice(edges[number], edges[number + 1])
+        ms, failed = raw.ms.to_numpy()[part], raw.failed.to_numpy()[part]
+        present, row = np.unique(endpoint[part], return_inverse=True)
+        arrays = _arrays(row, len(present), ms, failed, raw.bytes.to_numpy()[part])
+        requests, failures = len(ms), int(failed.sum())
+        cum_requests, cum_failures = cum_requests + requests, cum_failures + failures
+        interval = Interval.build(
+            id=Interval.key(record.id, source, number),
+            run_id=record.id,
+            source=source,
+            seq=number,
+            timestamp=datetime.fromtimestamp((STARTED_AT + round((number + 1) * interval_s * 1000)) / 1000, tz=UTC),
+            duration_ms=interval_s * 1000,
+            users=active,
+            workers=0,
+            workers_expected=0,
+            requests=requests,
+            failed=failures,
+            total_rps=requests / interval_s,
+            errors_per_sec=failures / interval_s,
+            error_rate=failures / requests if requests else 0.0,
+            cum_requests=cum_requests,
+            cum_failures=cum_failures,
+            cpu_percent=20.0 + 0.5 * active,
+            final=number == len(ramp) - 1,
+            endpoints=tuple(present.tolist()),
+            errors=_errors(endpoint[part][failed], endpoints, messages),
+            received_at=STARTED_AT + round((number + 1) * interval_s * 1000) + 12,
+            body_sha256=hashlib.sha256(f"{record.id}:{source}:{number}".encode()).hexdigest(),
+            **arrays,
+        )
+        documents.append({key: list(v) if isinstance(v, tuple) else v for key, v in interval.to_mongo().items()})
+    return documents
+
+
+def _arrays(row: np.ndarray, rows: int, ms: np.ndarray, failed: np.ndarray, size: np.ndarray) -> dict[str, Any]:
+    timed = ~np.isnan(ms)
+    time_ms = np.where(timed, ms, 0.0)
+
+    def per_row(weights: np.ndarray) -> np.ndarray:
+        return np.bincount(row, weights=weights, minlength=rows)
+
+    low, high = np.full(rows, np.inf), np.full(rows, -np.inf)
+    np.minimum.at(low, row[timed], ms[timed])
+    np.maximum.at(high, row[timed], ms[timed])
+
+    def counts(weights: np.ndarray) -> tuple[int, ...]:
+        return tuple(per_row(weights).astype(int).tolist())
+
+    return {
+        "n": counts(np.ones(len(ms))),
+        "failures": counts(failed),
+        "untimed": counts(~timed),
+        "sum_ms": tuple(per_row(time_ms).tolist()),
+        "failed_sum_ms": tuple(per_row(time_ms * failed).tolist()),
+        "min_ms": tuple(np.where(np.isinf(low), 0.0, low).tolist()),
+        "max_ms": tuple(np.where(np.isinf(high), 0.0, high).tolist()),
+        "bytes": counts(size),
+        "histograms": _pack(2 * row[timed] + failed[timed], 2 * rows, ms[timed]),
+    }
+
+
+def _pack(histogram: np.ndarray, histograms: int, ms: np.ndarray) -> bytes:
+    """Write what `loadbench.agent.histogram.pack` writes, a whole interval at a time."""
+    bucket = np.clip(np.ceil(np.log(np.maximum(ms, 1e-9)) / np.log(GAMMA)).astype(int), FIRST_BUCKET, LAST_BUCKET)
+    keys, counts = np.unique(histogram * BUCKETS + (bucket - FIRST_BUCKET), return_counts=True)
+    lengths = np.bincount(keys // BUCKETS, minlength=histograms)
+    header = np.array([1, histograms], "<u4").tobytes()
+    buckets = keys % BUCKETS + FIRST_BUCKET
+    return header + b"".join(
+        (lengths.astype("<u4").tobytes(), buckets.astype("<i2").tobytes(), counts.astype("<u4").tobytes())
+    )
+
+
+def _errors(failed_endpoint: np.ndarray, endpoints: int, messages: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    counts = np.bincount(failed_endpoint, minlength=endpoints)
+    return tuple(
+        {"endpoint": index, "message": messages[index % len(messages)], "n": int(count)}
+        for index, count in enumerate(counts)
+        if count
+    )
+
+
+def _finished(
+    record: LoadTestRun, documents: Sequence[dict[str, Any]], stored: Sequence[dict[str, Any]], gaps: bool
+) -> LoadTestRun:
+    """Fill in what the receiver knows at the end; fields that were given stay."""
+    finals = [document for document in documents if document["final"]]
+    fields: dict[str, Any] = {
+        "sources": tuple(
+            SourceState(source=d["source"], last_seq=d["seq"], requests=d["cumRequests"], failures=d["cumFailures"])
+            for d in finals
+        ),
+        "completeness": "gaps" if gaps else record.completeness,
+    }
+    if stored and record.last_metrics is None:
+        last = stored[-1]
+        merged = merge(unpack(last["histograms"]))
+        fields["last_metrics"] = LastMetrics(
+            timestamp=round(last["timestamp"].timestamp() * 1000),
+            users=last["users"],
+            total_rps=last["totalRps"],
+            errors_per_sec=last["errorsPerSec"],
+            **({f"p{q}_ms": quantile(merged, q / 100) for q in (50, 95, 99)} if merged else {}),
+            cum_requests=sum(d["cumRequests"] for d in finals),
+            cum_failures=sum(d["cumFailures"] for d in finals),
+        )
+    return record.model_copy(update=fields)
