@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from loadbench.model import LoadTest, LoadTestRun, RunStatus, Scope, ScriptRevision
+from loadbench.model import LastMetrics, LoadTest, LoadTestRun, RunStatus, Scope, ScriptRevision
 
 MISSING = "–"
 SKEW_SHOWN_MS = 2000
@@ -75,7 +75,7 @@ def _percent(ratio: float) -> str:
         return ">99.99"
     if percent in (0, 100):
         return f"{percent:.0f}"
-    return f"{percent:.1f}" if percent >= 1 else f"{percent:.2f}".rstrip("0")
+    return f"{percent:.1f}" if percent >= 0.995 else f"{percent:.2f}".rstrip("0")
 
 
 def _size(count: float) -> str:
@@ -178,10 +178,7 @@ def run_facts(run: LoadTestRun) -> list[str]:
     last = run.last_metrics
     if last is None:
         return [_plural(run.target_users, "user")] if not run.is_over else []
-    seconds = elapsed_s(run)
-    per_s = last.cum_requests / seconds if run.is_over and seconds else last.total_rps
-    ratio = last.cum_failures / last.cum_requests if last.cum_requests else 0.0
-    facts = [f"{FORMATS['/s'].number(per_s)} requests/s", f"{show(ratio, 'ratio')} failed"]
+    facts = [f"{FORMATS['/s'].number(_per_s(run, last))} requests/s", f"{show(_failure_ratio(last), 'ratio')} failed"]
     if run.is_over:
         return [f"{show(last.cum_requests, 'count')} requests", *facts]
     quantile = [] if last.p95_ms is None else [f"p95 {show(last.p95_ms, 'ms')}"]
@@ -234,14 +231,14 @@ def run_card(run: LoadTestRun, *, totals: Mapping[str, Any] | None = None) -> st
 
 def run_figures(run: LoadTestRun, totals: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
     """Give the key figures of a run as (label, text)."""
-    last, seconds = run.last_metrics, elapsed_s(run)
+    last = run.last_metrics
     if totals is not None:
         values: Mapping[str, Any] = totals
     elif last is not None:
         values = {
             "requests": last.cum_requests,
-            "requests_per_s": last.cum_requests / seconds if run.is_over and seconds else last.total_rps,
-            "failure_ratio": last.cum_failures / last.cum_requests if last.cum_requests else 0.0,
+            "requests_per_s": _per_s(run, last),
+            "failure_ratio": _failure_ratio(last),
             **({} if run.is_over else {"p50_ms": last.p50_ms, "p95_ms": last.p95_ms, "p99_ms": last.p99_ms}),
         }
     else:
@@ -292,6 +289,16 @@ def templates() -> jinja2.Environment:
 
 def _render(template: str, **context: Any) -> str:
     return templates().get_template(template).render(**context)
+
+
+def _per_s(run: LoadTestRun, last: LastMetrics) -> float:
+    """Requests per second: of the last interval, or of the whole time that a run which is over was measured for."""
+    measured_ms = last.timestamp - (run.started_at or last.timestamp)
+    return 1000 * last.cum_requests / measured_ms if run.is_over and measured_ms > 0 else last.total_rps
+
+
+def _failure_ratio(last: LastMetrics) -> float:
+    return last.cum_failures / last.cum_requests if last.cum_requests else 0.0
 
 
 def _plural(number: int, noun: str) -> str:

@@ -12,8 +12,9 @@ class Progress:
     """A progress bar over a run's duration, with its latest figures."""
 
     def __init__(self, run: LoadTestRun) -> None:
+        self._shown = ""
         self._bar = tqdm(
-            total=run.duration_sec, desc=run.name, bar_format="{desc} {percentage:3.0f}% |{bar}| {postfix}", leave=True
+            total=run.duration_sec, desc=html.printable(run.name), bar_format="{percentage:3.0f}% |{bar:20}| {desc}"
         )
 
     def __enter__(self) -> Progress:
@@ -23,6 +24,11 @@ class Progress:
         self._bar.close()
 
     def show(self, run: LoadTestRun) -> None:
-        elapsed_s = html.elapsed_s(run)
-        self._bar.n = run.duration_sec if run.status is RunStatus.FINISHED else min(elapsed_s, run.duration_sec)
-        self._bar.set_postfix_str(html.run_caption(run))
+        """Draw the run as it stands, if that is news: a pipe or a log gets a line a second, not four."""
+        text = f"{html.printable(run.name)}: {html.run_caption(run)}"
+        if text == self._shown:
+            return
+        self._shown = text
+        elapsed_s = min(html.elapsed_s(run), run.duration_sec)
+        self._bar.n = run.duration_sec if run.status is RunStatus.FINISHED else elapsed_s
+        self._bar.set_description_str(text)

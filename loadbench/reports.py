@@ -41,6 +41,7 @@ FAILURE_COLUMNS = {
 }  # fmt: skip
 SHOWN_FAILURES = 100
 TITLE_PX = 60
+MAX_LABEL = 48
 _SECRET = re.compile(r"token|secret|passw|api_?key|credential", re.IGNORECASE)
 
 # What ended the run, as a sentence about it.
@@ -182,16 +183,26 @@ def charts(run: LoadTestRun, documents: Sequence[Mapping[str, Any]], table: pd.D
     if table.empty or not table["requests"].iloc[-1]:
         return {}
     by_endpoint = table[table["name"] != AGGREGATED]
-    labels = (by_endpoint["method"] + " " + by_endpoint["name"]).str.strip().map(html.printable)
+    labels = short_labels((by_endpoint["method"] + " " + by_endpoint["name"]).str.strip())
     figures = {"Timeline": plots.timeline(frames.timeline(run, documents), title="")}
     total = {"all requests": histograms(run, documents)[AGGREGATED]}
     if any(total.values()):
-        figures["Response times by endpoint"] = plots.endpoint_percentiles(by_endpoint.set_index(labels), title="")
+        figures["Response times by endpoint"] = plots.endpoint_percentiles(
+            by_endpoint.set_index(pd.Index(labels, dtype="str")), title=""
+        )
         figures["Distribution of response times"] = plots.distribution(total, title="")
     for figure in figures.values():  # the page has the heading, so the room above the plot goes
         spared = figure.layout.margin.t or plots.TEMPLATE.layout.margin.t
         figure.update_layout(margin_t=spared - TITLE_PX, height=figure.layout.height - TITLE_PX)
     return figures
+
+
+def short_labels(names: Sequence[str]) -> list[str]:
+    """Shorten long names in their middle, so that they leave room for the chart; those that get alike are numbered."""
+    half = MAX_LABEL // 2
+    shown = [html.printable(name) for name in names]
+    short = [name if len(name) <= MAX_LABEL else f"{name[:half]}…{name[-half:]}" for name in shown]
+    return [label if short.count(label) == 1 else f"{label} ({index})" for index, label in enumerate(short, start=1)]
 
 
 def settings(run: LoadTestRun, test: LoadTest | None, revision: ScriptRevision | None) -> dict[str, str]:

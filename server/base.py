@@ -113,22 +113,37 @@ class PushTokens:
         self._known: dict[bytes, tuple[float, str]] = {}
         self._lock = threading.Lock()
 
-    def run_of(self, header: str) -> str | None:
-        """Read an `Authorization` header. The work is the same for every wrong token."""
-        scheme, _, token = header.partition(" ")
-        usable = scheme.lower() == "bearer" and token.isascii() and 0 < len(token) <= MAX_TOKEN
-        token = token if usable else "-" * 43
-        digest = hashlib.sha256(token.encode()).digest()
-        now, run_id = time.monotonic(), None
+    def known(self, header: str) -> str | None:
+        """Answer from memory, without blocking."""
+        digest, now, run_id = _sha256(_bearer(header)[0]), time.monotonic(), None
         with self._lock:
             for known, (expires, of_run) in self._known.items():
                 if hmac.compare_digest(known, digest) and expires > now:
                     run_id = of_run
-        if run_id is None and (run_id := self._lookup(token)) is not None:
-            with self._lock:
-                self._known = {key: entry for key, entry in self._known.items() if entry[0] > now}
-                self._known[digest] = (now + TOKEN_TTL_S, run_id)
-        return run_id if usable else None
+        return run_id
+
+    def run_of(self, header: str) -> str | None:
+        """Answer from the store. The work is the same for every wrong token, whatever is wrong with it."""
+        token, usable = _bearer(header)
+        run_id = self._lookup(token)
+        if run_id is None or not usable:
+            return None
+        now = time.monotonic()
+        with self._lock:
+            self._known = {digest: entry for digest, entry in self._known.items() if entry[0] > now}
+            self._known[_sha256(token)] = (now + TOKEN_TTL_S, run_id)
+        return run_id
+
+
+def _bearer(header: str) -> tuple[str, bool]:
+    """Read the token of an `Authorization` header; something of its length that is no token where there is none."""
+    scheme, _, token = header.partition(" ")
+    usable = scheme.lower() == "bearer" and token.isascii() and 0 < len(token) <= MAX_TOKEN
+    return (token, True) if usable else ("-" * 43, False)
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 class Meters:

@@ -391,7 +391,8 @@ class PushHandler(Handler):
 
     async def authorize(self) -> None:
         header = self.request.headers.get("Authorization", "")
-        self._run_id = await self.run(self.service.tokens.run_of, header)
+        tokens = self.service.tokens
+        self._run_id = tokens.known(header) or await self.run(tokens.run_of, header)
         if self._run_id is None:
             raise Refused(
                 401,

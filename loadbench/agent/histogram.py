@@ -80,7 +80,7 @@ def quantile(histogram: Mapping[int, int], q: float) -> float:
     n = sum(histogram.values())
     if n == 0:
         return math.nan
-    rank = max(1, math.ceil(q * n))
+    rank = max(1, math.ceil(round(q * n, 6)))  # 0.55 * 100 is 55.00000000000001
     seen = 0
     for bucket in sorted(histogram):
         seen += histogram[bucket]

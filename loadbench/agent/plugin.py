@@ -1,20 +1,16 @@
 """The plugin: the life of one run in a Locust master or local runner, from init to the last acknowledged interval.
 
-Event handlers only take notes and wake somebody. The recording greenlet makes the messages and writes them to the
-spool, the sending greenlet delivers them; neither is ever killed. sqlite runs in a real thread: an append takes 0.3 ms
-at the median but 9 ms and more when the disk is slow, and on the loop every user would wait for it and the target be
-blamed.
+Event handlers only take notes and wake somebody. The recording greenlet makes the messages and puts them into the
+outbox, whose sending greenlet delivers them; neither is ever killed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import platform
 import sys
-import uuid
-from dataclasses import dataclass, field
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,6 @@ import gevent
 import locust
 import locust.runners
 from gevent.event import Event
-from gevent.threadpool import ThreadPool
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
@@ -30,9 +25,9 @@ from loadbench.agent import wire
 from loadbench.agent.children import Children
 from loadbench.agent.collector import Collector, Gauges
 from loadbench.agent.guard import guarded
+from loadbench.agent.outbox import Outbox
 from loadbench.agent.recorder import Clock, Recorder, printable
-from loadbench.agent.sender import Sender, letter
-from loadbench.agent.spool import Letter, Spool
+from loadbench.agent.settings import Settings
 from loadbench.agent.worker import CLOCK, FINAL, HELLO, PAYLOAD, CpuMeter, Worker
 
 EXIT_WAIT_S = 10.0
@@ -43,34 +38,6 @@ MASTER_TICK_S = 0.1
 BY_ITSELF = ("duration", "shape", "script")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the launcher passes in the environment."""
-
-    run_id: str
-    url: str
-    token: str = field(repr=False)
-    spool: Path
-    duration_s: float | None
-    workers: int
-
-    @classmethod
-    def take(cls) -> Settings | None:
-        """Read the environment; None if this process has no run. The token is taken out: no child shall inherit it."""
-        run_id = os.environ.get(wire.ENV_RUN_ID)
-        if not run_id:
-            return None
-        duration = os.environ.get(wire.ENV_DURATION_S)
-        return cls(
-            run_id=run_id,
-            url=os.environ.get(wire.ENV_RECEIVER_URL, ""),
-            token=os.environ.pop(wire.ENV_TOKEN, ""),
-            spool=Path(os.environ.get(wire.ENV_SPOOL) or f"{run_id}.db").absolute(),
-            duration_s=float(duration) if duration else None,
-            workers=int(os.environ.get(wire.ENV_WORKERS) or 0),
-        )
 
 
 def register() -> None:
@@ -101,7 +68,6 @@ class Life:
         self._runner = environment.runner
         self._settings = settings
         self._is_master = isinstance(self._runner, MasterRunner)
-        self._source = f"{'master' if self._is_master else 'local'}-{uuid.uuid4().hex}"
         self._recorder = None if self._is_master else Recorder()
         self._clock: Clock | None = None
         self._collector: Collector | None = None
@@ -116,15 +82,14 @@ class Life:
         self._causes: dict[str, str] = {}
         self._ends: list[float] = []
         self._cpu, self._worker_cpu = CpuMeter(), {}
-        self._tick, self._over, self._wake, self._closing, self._sent = (Event() for _ in range(5))
-        self._disk = ThreadPool(1)
-        self._notices: list[str] = []
-        self._spool = Spool(settings.spool, warn=self._notices.append)  # logged here: its thread has no gevent hub
-        self._sender = Sender(
-            self._spool, url=settings.url, token=settings.token, on_status=self._on_status, off_loop=self._on_disk
+        self._tick, self._over = Event(), Event()
+        self._outbox = Outbox(
+            settings,
+            role="master" if self._is_master else "local",
+            on_status=self._on_status,
+            state=self._waiting_state,
         )
         self._listen()
-        gevent.spawn(self._send)
 
     def _listen(self) -> None:
         events = self._environment.events
@@ -155,7 +120,7 @@ class Life:
             self._recorder.start(self._clock.origin)
         else:
             self._runner.send_message(CLOCK, {"elapsed": self._clock.elapsed()})
-        self._collector = Collector(self._settings.run_id, self._source, origin_ms=self._clock.origin_ms)
+        self._collector = Collector(self._settings.run_id, self._outbox.source, origin_ms=self._clock.origin_ms)
         if self._settings.duration_s:
             gevent.get_hub().loop.update_now()  # timers count from the loop's clock, which stood still during imports
             self._timer = gevent.spawn_later(self._settings.duration_s, self._deadline)
@@ -180,6 +145,8 @@ class Life:
 
     @guarded
     def on_final(self, *, msg: Any, **_: Any) -> None:
+        if self._collector is None:
+            self._pids.pop(msg.node_id, None)  # it left before the test began
         if self._collector is None or self._over.is_set():
             return
         self._causes[msg.node_id] = msg.data["cause"]
@@ -194,7 +161,7 @@ class Life:
             timer.kill(block=False)
         if self._clock is not None and self._stopped_at is None:
             self._reason = self._reason or self._find_reason()
-            self._last_gauges = self._gauges()
+            self._last_gauges = self._last_gauges or self._gauges()
 
     def _find_reason(self) -> str:
         if self._environment.web_ui is not None:
@@ -234,18 +201,13 @@ class Life:
         """Wait for the receiver, bounded; this runs just before every orderly exit."""
         self._leaving = True
         self._tick.set()
-        with gevent.Timeout(EXIT_WAIT_S, False):
-            if self._clock is not None:
-                self._over.wait()
-            self._closing.set()
-            self._wake.set()
-            self._sent.wait()
-        self._log_notices()
-        if left := self._on_disk(self._spool.__len__):
-            log.warning("%d messages are not delivered; they wait in %s", left, self._settings.spool)
-        self._on_disk(lambda: self._spool.close(remove_if_empty=True))
+        deadline = time.monotonic() + EXIT_WAIT_S
+        if self._clock is not None:
+            self._over.wait(EXIT_WAIT_S)
+        self._outbox.close(max(deadline - time.monotonic(), 0.1))
         if self._children:
-            self._children.end(self._finals_wait_s)
+            stopped_for_s = self._clock.elapsed() - self._stopped_at if self._stopped_at is not None else 0
+            self._children.end(max(self._finals_wait_s - stopped_for_s, 1))
 
     @property
     def _finals_wait_s(self) -> float:
@@ -291,17 +253,17 @@ class Life:
 
     @guarded
     def _start_message(self) -> None:
-        self._append(wire.TEST_START, {"environment": self._describe_environment()})
+        self._outbox.put(wire.TEST_START, {"environment": self._describe_environment()}, clock=self._clock)
 
     @guarded
     def _emit(self) -> None:
         if self._recorder:
             self._collector.add(self._recorder.take())
         intervals = self._collector.due(
-            self._clock.elapsed(), self._gauges(), live=self._live(), dropped=self._spool.dropped
+            self._clock.elapsed(), self._gauges(), live=self._live(), dropped=self._outbox.dropped
         )
         for interval in intervals:
-            self._write(letter(wire.METRICS, interval, seq=interval["seq"]))
+            self._outbox.put_interval(interval)
 
     @guarded
     def _stop_message(self) -> None:
@@ -310,9 +272,9 @@ class Life:
             self._collector.add(self._recorder.take())
         end = self._clock.elapsed() if self._stopped_at is None else self._stopped_at
         gauges = self._last_gauges or self._gauges()
-        *intervals, final = self._collector.close(max(self._ends, default=end), gauges, dropped=self._spool.dropped)
+        *intervals, final = self._collector.close(max(self._ends, default=end), gauges, dropped=self._outbox.dropped)
         for interval in intervals:
-            self._write(letter(wire.METRICS, interval, seq=interval["seq"]))
+            self._outbox.put_interval(interval)
         lost = len(self._lost())
         reason = self._reason or "script"
         body = {
@@ -324,24 +286,7 @@ class Life:
         }
         if lost:
             body["error"] = f"{lost} of {len(self._known())} workers were lost: what they counted last is missing"
-        self._append(wire.TEST_STOP, body, seq=final["seq"])
-
-    def _append(self, kind: str, body: dict[str, Any], *, seq: int = 0) -> None:
-        self._write(letter(kind, self._head() | body, seq=seq))
-
-    def _write(self, message: Letter) -> None:
-        self._on_disk(self._spool.append, message)
-        self._log_notices()
-        self._wake.set()
-
-    def _head(self) -> dict[str, Any]:
-        now_ms = (self._clock or Clock()).now_ms()
-        return {
-            "version": wire.WIRE_VERSION,
-            "runId": self._settings.run_id,
-            "source": self._source,
-            "timestamp": now_ms,
-        }
+        self._outbox.put(wire.TEST_STOP, body, clock=self._clock, seq=final["seq"])
 
     def _describe_environment(self) -> dict[str, Any]:
         script = Path(self._environment.parsed_locustfiles[0])
@@ -363,7 +308,7 @@ class Life:
 
     def _known(self) -> set[str]:
         """Every worker that was part of the run."""
-        return set(self._collector.workers) | self._causes.keys()
+        return self._pids.keys() | self._collector.workers | self._causes.keys()
 
     def _lost(self) -> set[str]:
         """The workers whose last word is missing."""
@@ -378,20 +323,9 @@ class Life:
         active = {client.id for client in (*clients.ready, *clients.spawning, *clients.running)}
         return {worker for worker in active if self._pids.get(worker) not in dead}
 
-    def _send(self) -> None:
-        self._sender.run(wake=self._wake, closing=self._closing, heartbeat=self._heartbeat)
-        self._sent.set()
-
-    def _heartbeat(self) -> dict[str, Any] | None:
+    def _waiting_state(self) -> str | None:
         """Keep the lease until there are intervals: imports and waiting for workers can take long."""
-        return None if self._clock else self._head() | {"state": self._runner.state}
-
-    def _on_disk(self, action: Any, *args: Any) -> Any:
-        return self._disk.apply(action, args)
-
-    def _log_notices(self) -> None:
-        while self._notices:
-            log.warning("%s", self._notices.pop(0))
+        return None if self._clock else self._runner.state
 
     def _watch_children(self) -> None:
         while not self._over.is_set():

@@ -5,21 +5,28 @@ Every failure to reach MongoDB, at the first call or at any later one, leaves he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import create_model
 from pymongo import IndexModel, ReturnDocument, WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure, WTimeoutError
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    InvalidOperation,
+    OperationFailure,
+    WTimeoutError,
+)
 
 from loadbench.errors import StoreUnavailable, one_of
 from loadbench.model import Record
 
 _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 _OUT_OF_DISK = 14031
+T = TypeVar("T")
 NEWEST_FIRST = (("createdAt", -1), ("_id", -1))
 
 
@@ -52,6 +59,8 @@ def reaching(place: Place) -> Iterator[None]:
         if error.code == _OUT_OF_DISK:
             raise StoreUnavailable(f"MongoDB at {place.address} has no disk space left: free some") from error
         raise
+    except InvalidOperation:
+        raise StoreUnavailable("this workbench is closed: open it again by making it anew") from None
     except ConfigurationError as error:
         raise StoreUnavailable(f"MongoDB at {place.address} cannot be used: {one_line(error)}") from error
 
@@ -71,23 +80,30 @@ class Documents:
     def __repr__(self) -> str:
         return f"Documents({self._place.address}/{self._collection.full_name})"
 
+    def _read(self, query: Callable[[], T]) -> T:
+        """Ask once more over a new connection if MongoDB was restarted, but not if it is away or hangs."""
+        with reaching(self._place):
+            try:
+                return query()
+            except (NetworkTimeout, ServerSelectionTimeoutError):
+                raise
+            except AutoReconnect:
+                return query()
+
     def insert(self, document: dict[str, Any]) -> None:
         with reaching(self._place):
             self._collection.insert_one(document)
 
     def one(self, where: Mapping[str, Any], *, sort: Sequence[tuple[str, int]] | None = None,
             fields: Iterable[str] | None = None) -> dict[str, Any] | None:  # fmt: skip
-        with reaching(self._place):
-            return self._collection.find_one(where, _projection(fields), sort=sort)
+        return self._read(lambda: self._collection.find_one(where, _projection(fields), sort=sort))
 
     def many(self, where: Mapping[str, Any], *, sort: Sequence[tuple[str, int]] | None = None, limit: int = 0,
              fields: Iterable[str] | None = None) -> list[dict[str, Any]]:  # fmt: skip
-        with reaching(self._place):
-            return list(self._collection.find(where, _projection(fields), sort=sort, limit=limit))
+        return self._read(lambda: list(self._collection.find(where, _projection(fields), sort=sort, limit=limit)))
 
     def distinct(self, field: str, where: Mapping[str, Any]) -> list[Any]:
-        with reaching(self._place):
-            return self._collection.distinct(field, where)
+        return self._read(lambda: self._collection.distinct(field, where))
 
     def update(self, where: Mapping[str, Any], change: Mapping[str, Any], *,
                array_filters: Sequence[Mapping[str, Any]] | None = None, journal: bool = True) -> bool:  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 
+from loadbench.control import ACTIVE
 from loadbench.demo_target import ShopServer
+from loadbench.home import data_home
+from loadbench.launch.local import LocalLauncher
 from loadbench.workbench import Workbench
 
 
@@ -20,7 +21,6 @@ def shop():
 def bench(store):
     bench = Workbench("acme/shop/checkout", env="test", mongodb_uri=store.uri, port=0)
     yield bench
-    for run_id in bench.runs(status="Running").index:
-        with contextlib.suppress(Exception):
-            bench.run(run_id).stop()
+    for run in store.runs.find(status=ACTIVE):
+        LocalLauncher(data_home()).kill(run)
     bench.close()

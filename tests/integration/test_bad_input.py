@@ -148,7 +148,8 @@ def test_mongodb_that_does_not_answer():
 
 
 def test_no_mongod_to_be_found(monkeypatch):
-    monkeypatch.setattr("loadbench.store.mongod.find_binary", lambda: None)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(StoreUnavailable) as raised:
         Store.open()
     assert_readable(raised, "mongod", "LOADBENCH_MONGODB_URI")

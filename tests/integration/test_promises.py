@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 def start(bench, shop, script=scripts.STEADY, **options):
     test = bench.create_test("promised", script, target_url=shop.url, users=4, spawn_rate=4, check=False)
     run = test.start(**{"duration": "60s", **options})
-    wait_until(lambda: shop.total()[0] > 20, within_s=30, message="the load did not begin")
+    wait_until(lambda: run.refresh().record.last_metrics, within_s=30, message="the load did not begin")
     return run
 
 

@@ -113,6 +113,15 @@ def test_gaps_are_in_the_header_and_above_the_charts(tmp_path):
         assert text.count(warning) == 2
 
 
+def test_long_names_leave_room_in_charts_and_stay_apart():
+    names = ["GET /a", "GET /" + "x" * 100 + "/1", "GET /" + "x" * 90 + "/1", "GET /" + "x" * 100 + "/2"]
+    labels = reports.short_labels(names)
+    assert labels[0] == "GET /a"
+    assert len(set(labels)) == 4
+    assert max(map(len, labels)) < 60
+    assert labels[3].endswith("x/2")
+
+
 def test_a_run_that_could_not_start_has_a_report_too(made, tmp_path):
     run = made.run.model_copy(
         update={

@@ -62,6 +62,7 @@ def a_finished(**changes) -> LoadTestRun:
         "stop_reason": "duration",
         "completeness": "complete",
         "finished_at": START + 60_000,
+        "last_metrics": a_running().last_metrics.model_copy(update={"timestamp": START + 60_000}),
     }
     return a_running(**(over | changes))
 
@@ -155,7 +156,7 @@ def test_the_line_of_a_run_that_goes_on(changes, line):
         pytest.param({}, '"products" Finished after 60 s, 1,500 requests, 25 requests/s, 0.4 % failed>', id="finished"),
         pytest.param(
             {"status": RunStatus.STOPPED, "stop_reason": "user", "finished_at": START + 30_000},
-            '"products" Stopped by user after 30 s, 1,500 requests, 50 requests/s, 0.4 % failed>',
+            '"products" Stopped by user after 30 s, 1,500 requests, 25 requests/s, 0.4 % failed>',
             id="stopped",
         ),
         pytest.param(
@@ -285,6 +286,8 @@ def test_nothing_gets_out_of_a_card():
         (0.004, "ratio", "0.4 %"),
         (0.0, "ratio", "0 %"),
         (0.00001, "ratio", "<0.01 %"),
+        (0.00997, "ratio", "1.0 %"),
+        (0.0099, "ratio", "0.99 %"),
         (0.125, "ratio", "12.5 %"),
         (0.99999, "ratio", ">99.99 %"),
         (1.0, "ratio", "100 %"),
