@@ -189,13 +189,18 @@ def write_report(options: argparse.Namespace) -> int:
 
 def manage_database(options: argparse.Namespace) -> int:
     from loadbench.home import data_home
+    from loadbench.store import Store
     from loadbench.store.mongod import Mongod
 
     mongod = Mongod(data_home())
     if options.action == "uri":
-        print(mongod.find_or_start())
+        with Store.open() as store:
+            print(store.uri)
     elif options.action == "status":
-        print(mongod.status())
+        status = mongod.status()
+        where = f"on 127.0.0.1:{status.port}, pid {status.pid}" if status.running else "(the next workbench starts it)"
+        print(f"{'running' if status.running else 'not running'} {where}")
+        print(f"data in {status.data_directory}, log in {status.log_file}")
     else:
         print("stopped" if mongod.stop() else "it was not running")
     return 0
@@ -233,8 +238,10 @@ def examine(_: argparse.Namespace) -> int:
 
 def print_summary(run) -> None:
     """Print a run's line and its per-endpoint table."""
+    from loadbench.html import summary_text
+
     print(run)
-    print(run.summary().round(1).to_string(index=False))
+    print(summary_text(run.summary()))
 
 
 def wait_for_signal() -> None:

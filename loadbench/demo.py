@@ -14,7 +14,7 @@ from pathlib import Path
 from loadbench.analysis.summary import summary
 from loadbench.demo_target import ENV_URL, ShopServer
 from loadbench.home import data_home
-from loadbench.html import run_line
+from loadbench.html import run_line, summary_text
 from loadbench.model import Scope
 from loadbench.reports import execute_notebook
 from loadbench.store import Store
@@ -29,8 +29,8 @@ def demo(*, duration: str, reports: Path) -> int:
     reports = reports.resolve()
     reports.mkdir(parents=True, exist_ok=True)
     report = reports / "first_run.html"
-    with mongodb_for_now() as mongod, ShopServer(port=0) as shop:
-        print(f"MongoDB: {mongod.status()}")
+    with store_for_now() as store, ShopServer(port=0) as shop:
+        print(f"MongoDB: {store!r}")
         print(f"sample shop: {shop.url}")
         print(f"executing {FIRST_NOTEBOOK} with papermill: a load test of {duration} on real Locust", flush=True)
         execute_notebook(
@@ -39,11 +39,10 @@ def demo(*, duration: str, reports: Path) -> int:
             {"target_url": shop.url, "duration": duration, "report_path": str(report)},
             cwd=examples() / "notebooks",
         )
-        with Store.open() as store:
-            run = store.runs.find(Scope.parse(SCOPE), limit=1)[0]
-            table = summary(run, store.ledger.documents(run.id))
+        run = store.runs.find(Scope.parse(SCOPE), limit=1)[0]
+        table = summary(run, store.ledger.documents(run.id))
         served, failed = shop.total()
-    print(f"\n{run_line(run)}\n\n{table.round(1).to_string(index=False)}\n")
+    print(f"\n{run_line(run)}\n\n{summary_text(table)}\n")
     total = table.iloc[-1]
     print(f"recorded {total['requests']:,} requests, {total['failures']:,} failed; "
           f"the shop itself counted {served:,} and {failed:,}")  # fmt: skip
@@ -82,13 +81,13 @@ def examples() -> Path:
 
 
 @contextlib.contextmanager
-def mongodb_for_now() -> Iterator[Mongod]:
-    """Have the embedded MongoDB run, and stop it afterwards if it did not run before."""
+def store_for_now() -> Iterator[Store]:
+    """Open the store; an embedded MongoDB that had to be started for it is stopped afterwards."""
     mongod = Mongod(data_home())
-    ran_before = mongod.is_running()
-    mongod.find_or_start()
+    ran_before = mongod.status().running
     try:
-        yield mongod
+        with Store.open() as store:
+            yield store
     finally:
         if not ran_before:
             mongod.stop()

@@ -140,7 +140,8 @@ class ShopHandler(RequestHandler):
     def finish(self, chunk: str | bytes | dict | None = None) -> Any:
         # Counted just before it is written: who has seen a response finds it counted.
         failed = self.get_status() >= 400
-        self.shop.count(self.request.method, self.route, failed=failed, abandoned=self._abandoned)
+        abandoned = self._abandoned or self.request.connection.stream.closed()
+        self.shop.count(self.request.method, self.route, failed=failed, abandoned=abandoned)
         return super().finish(chunk)
 
     def write_error(self, status_code: int, **_: Any) -> None:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from loadbench.model import LastMetrics, LoadTest, LoadTestRun, RunStatus, Scope, ScriptRevision
 
@@ -91,6 +92,8 @@ def _moment(value: Any) -> str:
     moment = value if isinstance(value, datetime) else datetime.fromtimestamp(value / 1000, tz=UTC)
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
+
+_TIMES = ("mean", "p50", "p95", "p99", "max")
 
 FORMATS: dict[str, Format] = {
     "ms": Format(_milliseconds, "ms"),
@@ -215,6 +218,21 @@ def test_line(test: LoadTest) -> str:
 def workbench_line(scope: Scope, receiver_url: str | None = None) -> str:
     """Give the one-line text of a workbench."""
     return f"<Workbench {scope}, receiver {receiver_url or 'not started'}>"
+
+
+def summary_text(summary: pd.DataFrame) -> str:
+    """Write a run's summary as a table for a terminal: what fits a line, with units in its head."""
+    rows = [["endpoint", "requests", "failed %", "requests/s", *(f"{name} ms" for name in _TIMES)]]
+    for row in summary.to_dict("records"):
+        endpoint = printable(f"{row['method']} {row['name']}".strip())
+        counts = [show(row["requests"], "count"), FORMATS["ratio"].number(row["failure_ratio"])]
+        times = [FORMATS["ms"].number(row[f"{name}_ms"]) for name in _TIMES]
+        rows.append([endpoint, *counts, FORMATS["/s"].number(row["requests_per_s"]), *times])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.rjust(width) if place else text.ljust(width) for place, (text, width) in enumerate(cells))
+        for cells in (zip(row, widths, strict=True) for row in rows)
+    )
 
 
 def run_card(run: LoadTestRun, *, totals: Mapping[str, Any] | None = None) -> str:

@@ -287,6 +287,7 @@ def execute_notebook(
             parameters=values,
             cwd=str(cwd) if cwd else None,
             progress_bar=progress,
+            extra_arguments=["--IPKernelApp.log_level=50"],  # its remarks on transport and shutdown help nobody here
         )
     except PapermillExecutionError as error:
         raise LoadbenchError(

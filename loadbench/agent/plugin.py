@@ -302,9 +302,12 @@ class Life:
     def _gauges(self) -> Gauges:
         if not self._is_master:
             return Gauges(self._runner.user_count, cpu_percent=self._cpu.percent())
-        expected = max(self._environment.parsed_options.expect_workers, len(self._known()))
+        known = self._known()
+        expected = max(self._environment.parsed_options.expect_workers, len(known))
+        # While a run stops, a worker that has said its last word and left is not a lost one.
+        workers = self._runner.worker_count if self._last_gauges is None else len(known - self._lost() | self._live())
         busiest = max(self._worker_cpu.values(), default=0.0)
-        return Gauges(self._runner.user_count, self._runner.worker_count, expected, max(self._cpu.percent(), busiest))
+        return Gauges(self._runner.user_count, workers, expected, max(self._cpu.percent(), busiest))
 
     def _known(self) -> set[str]:
         """Every worker that was part of the run."""

@@ -121,10 +121,8 @@ class Sender:
                 if closing.is_set():
                     return
                 wake.wait(HEARTBEAT_EVERY_S)
-            elif pause_s and not closing.is_set():
-                closing.wait(pause_s)  # new intervals do not shorten it: the receiver asked for peace, or is away
             elif pause_s:
-                time.sleep(min(pause_s, CLOSING_PAUSE_S))
+                _rest(pause_s, closing)
 
     def step(self) -> float | None:
         """Try to deliver the oldest letter.
@@ -253,6 +251,16 @@ def plain_session() -> requests.Session:
 def letter(kind: str, message: dict[str, Any], *, seq: int = 0) -> Letter:
     """Write a message as it will be sent, once: every attempt sends the same bytes."""
     return Letter(message["runId"], message["source"], kind, seq, encode(message))
+
+
+def _rest(pause_s: float, closing: Signal) -> None:
+    """Wait before the next try. New intervals do not shorten it: the receiver asked for peace, or is away.
+
+    The end of the process does, to a second: there are a few seconds left to deliver the rest.
+    """
+    until = time.monotonic() + pause_s
+    closing.wait(pause_s)
+    time.sleep(max(0.0, min(until - time.monotonic(), CLOSING_PAUSE_S)))
 
 
 def _read(response: requests.Response) -> Answer:

@@ -14,10 +14,13 @@ from pydantic import create_model
 from pymongo import IndexModel, ReturnDocument, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import (
+    AutoReconnect,
     ConfigurationError,
     ConnectionFailure,
     InvalidOperation,
+    NetworkTimeout,
     OperationFailure,
+    ServerSelectionTimeoutError,
     WTimeoutError,
 )
 

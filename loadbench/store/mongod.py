@@ -371,7 +371,9 @@ def _log_entry(line: str) -> tuple[str, str]:
     try:
         entry = json.loads(line)
         details = entry.get("attr") or {}
-        reason = details.get("error") or details.get("message") or details.get("reason") or ""
-        return entry["s"], f"{entry['msg']} {reason if isinstance(reason, str) else json.dumps(reason)}".strip()[:300]
+        reason = details.get("message") or details.get("error") or details.get("reason") or ""
+        if isinstance(reason, dict):  # of WiredTiger, or a status
+            reason = reason.get("msg") or reason.get("errmsg") or json.dumps(reason)
+        return entry["s"], f"{entry['msg']} {reason}".strip()[:300]
     except (ValueError, KeyError, TypeError, AttributeError):
         return "I", line[:300]

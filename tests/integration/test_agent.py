@@ -287,14 +287,6 @@ def test_a_shape_that_ends_by_itself_says_so(launch, sink, target):
     assert sink.of(wire.TEST_STOP)[0].auto_stopped
 
 
-def test_the_answer_stopping_stops_the_run(launch, sink, target):
-    locust = launch(sink.url, workers=2, duration_s=60)
-    wait_until(pushed(sink, 1), within_s=15, message="an interval")
-    sink.status = "Stopping"
-    locust.wait(10)
-    check_complete(sink, target, "user")
-
-
 def test_a_receiver_that_comes_late_gets_all(launch, target):
     port = free_port()
     locust = launch(f"http://127.0.0.1:{port}")
@@ -398,7 +390,7 @@ def test_a_run_whose_workers_are_all_gone_ends(launch, sink, target):
     assert (stop.reason, stop.workers_lost, stop.auto_stopped) == ("workers-lost", 2, False)
 
 
-def test_workers_get_what_concerns_them_and_not_the_token(launch, sink, target):
+def test_the_answer_stopping_stops_master_and_workers_that_have_no_token(launch, sink, target):
     script = SCRIPT + textwrap.dedent("""
         @events.init_command_line_parser.add_listener
         def mine(parser):
@@ -407,7 +399,7 @@ def test_workers_get_what_concerns_them_and_not_the_token(launch, sink, target):
         def say(environment, **_):
             print("SHOP", environment.parsed_options.shop, os.environ.get("LOADBENCH_RUN_TOKEN"), flush=True)
     """)
-    locust = launch(sink.url, script=script, workers=2, duration_s=2, extra=("--shop", "corner"))
+    locust = launch(sink.url, script=script, workers=2, duration_s=60, extra=("--shop", "corner"))
     wait_until(pushed(sink, 1), within_s=15, message="an interval")
     workers = group(locust)
     assert len(workers) == 2
@@ -417,22 +409,11 @@ def test_workers_get_what_concerns_them_and_not_the_token(launch, sink, target):
         assert "--shop" in worker.cmdline()
         assert "--users" not in worker.cmdline()
         assert TOKEN not in " ".join(worker.cmdline())
-    locust.wait()
-    check_complete(sink, target, "duration")
+    sink.status = "Stopping"
+    locust.wait(10)
+    check_complete(sink, target, "user")
     assert locust.output.count("SHOP corner None") == 3
     assert not any(worker.is_running() for worker in workers)
-
-
-def test_heartbeats_come_until_the_test_starts(launch, sink, target):
-    script = SCRIPT + textwrap.dedent("""
-        @events.init.add_listener
-        def slow(**_):
-            time.sleep(2.5)
-    """)
-    launch(sink.url, script=script, duration_s=0.7).wait()
-    check_complete(sink, target, "duration")
-    assert [beat.state for beat in sink.of(wire.HEARTBEAT)] == ["ready", "ready"]
-    assert sink.received[2].kind == wire.TEST_START
 
 
 def test_without_a_run_it_is_plain_locust(launch, sink, target):
@@ -466,10 +447,14 @@ def test_a_second_test_in_the_process_is_not_recorded(launch, sink, target):
     assert locust.output.count("a second test in this process is not recorded") == 1
 
 
-def test_the_agent_is_light_and_the_script_known_by_its_bytes(launch, sink, target):
+def test_the_agent_is_light_keeps_the_lease_and_knows_the_script_by_its_bytes(launch, sink, target):
     heavy = {"pymongo", "tornado", "pandas", "pydantic", "numpy", "plotly", "ipywidgets"}
     script = SCRIPT + textwrap.dedent(f"""
         # é
+        @events.init.add_listener
+        def slow(**_):
+            time.sleep(2.5)
+
         @events.test_start.add_listener
         def warm_up(environment, **_):
             from locust.clients import HttpSession
@@ -484,6 +469,8 @@ def test_the_agent_is_light_and_the_script_known_by_its_bytes(launch, sink, targ
     locust.wait()
     intervals = check_complete(sink, target, "duration")
     assert "LOADED [] True" in locust.output
+    assert [beat.state for beat in sink.of(wire.HEARTBEAT)] == ["ready", "ready"]
+    assert sink.received[2].kind == wire.TEST_START
     assert "/warm-up" in {endpoint.name for endpoint in intervals[0].endpoints}
     content = (locust.directory / "locustfile.py").read_bytes()
     assert sink.of(wire.TEST_START)[0].environment.script_sha256 == hashlib.sha256(content).hexdigest()

@@ -157,7 +157,7 @@ def test_demo_target_serves_and_counts(tmp_path):
         [sys.executable, "-m", "loadbench.cli", "demo-target", "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
-        url = next(word for word in child.stdout.readline().split() if word.startswith("http"))
+        url = next(word for word in child.stdout.readline().split() if word.startswith("http")).rstrip(";")
         assert requests.get(f"{url}/api/products", timeout=5).status_code == 200
         child.send_signal(signal.SIGTERM)
         assert child.wait(timeout=20) == 0

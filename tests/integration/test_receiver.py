@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from loadbench.agent import wire
@@ -379,24 +380,51 @@ def test_a_place_where_nobody_can_listen(store: Store, options: dict, message: s
         Receiver(store, **options).start()
 
 
-def test_mongodb_away_and_back(tmp_path: Path, run: LoadTestRun) -> None:
+@pytest.fixture
+def own_mongod(tmp_path: Path) -> Iterator[Mongod]:
+    """A mongod that a test may stop."""
     mongod = Mongod(tmp_path / "home")
-    uri = mongod.find_or_start()
+    mongod.find_or_start()
     try:
-        with Store.open(uri) as store:
-            own_run = store.runs.add(a_run())
-            token = store.tokens.create_push(own_run.id)
-            mongod.stop()
-            with Receiver(store) as receiver:
-                agent = Agent(receiver.url, token)
-                assert get(f"{receiver.url}/healthz").status_code == 200
-                assert get(f"{receiver.url}/readyz").status_code == 503
-                away = agent.push(own_run.id, 0)
-                assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
-                assert away.headers["Content-Type"] == "application/problem+json"
-                assert away.elapsed.total_seconds() < 5
-                assert mongod.find_or_start() == uri
-                wait_until(lambda: agent.push(own_run.id, 0).ok, within_s=5, message="the receiver recovers alone")
-                assert get(f"{receiver.url}/readyz").status_code == 200
+        yield mongod
     finally:
         mongod.stop()
+
+
+def test_mongodb_away_and_back(own_mongod: Mongod) -> None:
+    uri = own_mongod.find_or_start()
+    with Store.open(uri) as store:
+        run = store.runs.add(a_run())
+        token = store.tokens.create_push(run.id)
+        own_mongod.stop()
+        with Receiver(store) as receiver:
+            agent = Agent(receiver.url, token)
+            assert get(f"{receiver.url}/healthz").status_code == 200
+            assert get(f"{receiver.url}/readyz").status_code == 503
+            away = agent.push(run.id, 0)
+            assert (away.status_code, away.headers["Retry-After"]) == (503, "1")
+            assert away.headers["Content-Type"] == "application/problem+json"
+            assert away.elapsed.total_seconds() < 5
+            assert own_mongod.find_or_start() == uri
+            wait_until(lambda: agent.push(run.id, 0).ok, within_s=5, message="the receiver recovers alone")
+            assert get(f"{receiver.url}/readyz").status_code == 200
+
+
+def test_mongodb_paused(own_mongod: Mongod) -> None:
+    with Store.open(own_mongod.find_or_start()) as store, Receiver(store) as receiver:
+        run = store.runs.add(a_run())
+        agent = Agent(receiver.url, store.tokens.create_push(run.id))
+        assert agent.push(run.id, 0).status_code == 201
+        process = psutil.Process(own_mongod.status().pid)
+        process.suspend()
+        try:
+            with ThreadPoolExecutor(12) as pool:
+                answers = list(pool.map(lambda seq: agent.push(run.id, seq), range(1, 13)))
+        finally:
+            process.resume()
+        assert {answer.status_code for answer in answers} == {503}
+        assert max(answer.elapsed.total_seconds() for answer in answers) < 5.2
+        for seq in range(1, 13):
+            wait_until(lambda seq=seq: agent.push(run.id, seq).ok, within_s=10, message=f"{seq} is stored")
+        assert agent.stop(run.id, 13).json() == {"status": "Finished"}
+        assert store.runs.get(run.id).completeness == "complete"

@@ -113,7 +113,7 @@ class TestMoving:
         assert (moved.stop_reason, moved.completeness, moved.finished_at) == ("duration", "complete", START_MS)
         assert store.runs.move(run_id, RunStatus.FAILED, stop_reason="lost") is None
         assert store.runs.get(run_id) == moved
-        with pytest.raises(InvalidInput, match="stop_?[rR]eason"):
+        with pytest.raises(InvalidInput, match=r"stop_?[rR]eason"):
             store.runs.move(brought_to(store, RunStatus.RUNNING), RunStatus.FAILED, stop_reason="bored")
 
     def test_when_narrows_the_origins(self, store: Store) -> None:

@@ -224,7 +224,7 @@ class TestRevisions:
 
     def test_a_script_that_is_too_large_leaves_nothing_behind(self, store: Store) -> None:
         test = store.load_tests.add(a_test())
-        with pytest.raises(InvalidInput, match="script_?[cC]ontent"):
+        with pytest.raises(InvalidInput, match=r"script_?[cC]ontent"):
             store.script_revisions.add(test.id, b"x" * 1_100_000)
         assert store.script_revisions.all(test.id) == []
 

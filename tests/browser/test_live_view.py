@@ -197,4 +197,7 @@ view
         "() => document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length === 16"
     )
     notebook.screenshot(f"live-{name}-endpoints")
+    notebook.page.set_viewport_size({"width": 860, "height": 1400})
+    notebook.page.wait_for_function("() => document.querySelector('.js-plotly-plot').layout.height > 800")
+    notebook.screenshot(f"live-{name}-narrow")
     assert notebook.errors == []
