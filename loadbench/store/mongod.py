@@ -35,6 +35,7 @@ USER = "loadbench"
 START_TIMEOUT_S = 60.0  # a large journal is replayed at the start after a crash
 STOP_TIMEOUT_S = 20.0
 ANSWER_TIMEOUT_S = 15.0
+_PORTS = range(27018, 32768)
 _LOG_RESTARTED = "SERVER RESTARTED"
 _LOG_LIMIT_BYTES = 20_000_000
 _ADDRESS_IN_USE, _DATA_IN_USE = 48, 100  # exit codes of mongod
@@ -350,6 +351,11 @@ def _is_bootstrap(pid: int) -> bool:
 
 
 def _free_port() -> int:
+    """A port below those that the system lends to outgoing connections, so that it is still free after a restart."""
+    for _ in range(50):
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        if _is_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
