@@ -13,13 +13,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Run": "loadbench.workbench",
-    "demo_target": "loadbench.demo_target",
+    "sample_shop": "loadbench.demo_target",
     "Scope": "loadbench.model",
     "Test": "loadbench.workbench",
     "Workbench": "loadbench.workbench",
 }
 
-__all__ = ["Run", "Scope", "Test", "Workbench", "__version__", "demo_target"]
+__all__ = ["Run", "Scope", "Test", "Workbench", "__version__", "sample_shop"]
 
 if TYPE_CHECKING:
     from loadbench.model import Scope

@@ -19,7 +19,6 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from types import ModuleType
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -398,7 +397,7 @@ _shared: ShopServer | None = None
 _shared_lock = threading.Lock()
 
 
-def demo_target() -> ShopServer | RunningShop:
+def sample_shop() -> ShopServer | RunningShop:
     """Give a sample shop to test on: the one that `loadbench lab` started, else one in this process, started once."""
     global _shared
     url = os.environ.get(ENV_URL)
@@ -408,13 +407,3 @@ def demo_target() -> ShopServer | RunningShop:
         if _shared is None:
             _shared = ShopServer().start()
         return _shared
-
-
-class _CallableModule(ModuleType):
-    # Once this module is imported, `loadbench.demo_target` is the module, not the function that the package gives
-    # under that name; so both can be called.
-    def __call__(self) -> ShopServer | RunningShop:
-        return demo_target()
-
-
-sys.modules[__name__].__class__ = _CallableModule

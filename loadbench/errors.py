@@ -5,6 +5,7 @@ LoadbenchError
  │   └─ ScriptError                        the Locust script is missing, broken, or has no User class
  ├─ NotFound (LookupError)                 no such test, revision or run
  ├─ Conflict                               it exists already, or its state forbids this
+ │   └─ PreconditionFailed                 somebody else has changed it since it was read
  ├─ StoreUnavailable (ConnectionError)     MongoDB cannot be found, started or reached
  ├─ ReceiverError (OSError)                the receiver cannot listen
  ├─ TargetUnreachable (ConnectionError)    the system under test does not answer
@@ -53,6 +54,10 @@ class Conflict(LoadbenchError):
     """The thing exists already, or its state forbids what was asked."""
 
     exit_code = 4
+
+
+class PreconditionFailed(Conflict):
+    """Somebody else has changed the record since it was read."""
 
 
 class StoreUnavailable(LoadbenchError, ConnectionError):

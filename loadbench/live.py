@@ -18,6 +18,7 @@ from typing import Any
 import anywidget
 from pymongo.errors import PyMongoError
 
+from loadbench.analysis.summary import summary
 from loadbench.errors import LoadbenchError
 from loadbench.model import LoadTestRun, RunStatus, now_ms
 from loadbench.points import Points
@@ -260,6 +261,15 @@ class LiveView(anywidget.AnyWidget):
             self._stopping = stopping
             self._send_status()
 
+    def _overall(self) -> dict[str, float] | None:
+        """Give the figures of the whole run, for the header of one that is over."""
+        table = summary(self._run, self._points.documents, percentiles=(95,))
+        if table.empty:
+            return None
+        names = {"rate": "requests_per_s", "errors": "failures_per_s", "p95": "p95_ms"}
+        values = {key: float(table[name].iloc[-1]) for key, name in names.items()}
+        return {key: value for key, value in values.items() if value == value}
+
     def _send_rows(self, first: int, *, page: str | None = None) -> None:
         """Send rows to all pages, or to one that has just opened. Rows are numbered, so that a page can miss none."""
         header = {"kind": "rows", "first": first, "t0": self._points.t0_ms, "endpoints": self._chosen, "page": page}
@@ -281,6 +291,7 @@ class LiveView(anywidget.AnyWidget):
             "canStop": self._stop is not None and not run.is_over,
             "stopping": self._stopping or run.status is RunStatus.STOPPING,
             "notes": self.notes(),
+            "overall": self._overall() if run.is_over else None,
         }
         names = len(run.endpoints)
         told = {**status, "names": names}

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from loadbench.agent.histogram import quantile, value_of
+from loadbench.analysis.downsample import thin
 
 # Okabe and Ito, "Color Universal Design", 2008.
 BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, GREY = (
@@ -59,40 +60,6 @@ def label(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
-def thin(values: np.ndarray, limit: int = MAX_POINTS) -> np.ndarray:
-    """Choose which points of a series to draw, so that every peak and every gap stays.
-
-    Parameters
-    ----------
-    values : array of float
-        The series, in the order of time; nan where there is a gap.
-    limit : int
-        How many points to draw at most, 4 or more.
-
-    Returns
-    -------
-    array of int
-        Ascending positions: all of them if they are few, else the first, the last, and the lowest, the highest and the
-        first missing point of each of many stretches of equal length. Points are chosen, never averaged: the mean of
-        percentiles is no percentile.
-    """
-    n = len(values)
-    if n <= limit:
-        return np.arange(n)
-    missing = np.isnan(values)
-    size = -(-n // ((limit - 2) // (3 if missing.any() else 2)))
-    padded = np.full(-(-n // size) * size, np.nan)
-    padded[:n] = values
-    stretches = padded.reshape(-1, size)
-    starts = np.arange(len(stretches)) * size
-    low = np.where(np.isnan(stretches), np.inf, stretches).argmin(axis=1) + starts
-    high = np.where(np.isnan(stretches), -np.inf, stretches).argmax(axis=1) + starts
-    gaps = np.isnan(stretches).argmax(axis=1) + starts if missing.any() else low
-    gaps = gaps[gaps < n]
-    chosen = np.unique(np.concatenate([[0], low, high, gaps, [n - 1]]))
-    return chosen[chosen < n]
-
-
 def timeline(frame: pd.DataFrame, *, title: str, subtitle: str = "", points: int = MAX_POINTS) -> go.Figure:
     """Show how a run went: users, requests/s, errors/s and response times against the time since its start.
 
@@ -106,7 +73,7 @@ def timeline(frame: pd.DataFrame, *, title: str, subtitle: str = "", points: int
     points : int
         A line longer than this is thinned to it, with every peak kept.
     """
-    frame = _broken_at_gaps(frame)
+    frame = _broken_at_gaps(_without_fragment(frame))
     titles = ("Users", "Requests per second", "Errors per second", "Response time")
     figure = make_subplots(
         rows=2, cols=2, subplot_titles=titles, shared_xaxes="all", horizontal_spacing=0.08, vertical_spacing=0.14
@@ -137,6 +104,12 @@ def timeline(frame: pd.DataFrame, *, title: str, subtitle: str = "", points: int
     return _titled(figure, title, subtitle)
 
 
+def _without_fragment(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the interval in which the run ended, if it lasted milliseconds: rates of so few requests are noise."""
+    steps = frame["elapsed_s"].diff()
+    return frame.iloc[:-1] if len(frame) > 2 and steps.iloc[-1] < steps.median() / 2 else frame
+
+
 def _broken_at_gaps(frame: pd.DataFrame) -> pd.DataFrame:
     """Put an empty row where intervals are missing, so that no line is drawn across what nobody measured."""
     steps = frame["elapsed_s"].diff()
@@ -165,7 +138,7 @@ def _line(
     legend: bool = False,
 ) -> None:
     values = frame[column].to_numpy(dtype=float, na_value=np.nan)
-    chosen = thin(values, points)
+    chosen = thin([values], points)
     # The box on hover ends with the wall clock; its title can only tell the time since the start.
     clock = column not in ("p50_ms", "p95_ms")
     value = "%{y:,.4~g} ms" if column.endswith("_ms") else "%{y:,.4~g}"

@@ -17,11 +17,17 @@ ENDPOINT_COLUMNS = ("requests_per_s", "failures_per_s", "p50_ms", "p95_ms", "p99
 QUANTILES = (0.5, 0.95, 0.99)
 
 
+FRAGMENT_MS = 500
+"""An interval shorter than this, the last of a run, is counted but not drawn: rates of so few requests are noise."""
+
+
 def endpoint_row(document: Mapping[str, Any], endpoint: int) -> tuple[float, ...]:
     """Give ENDPOINT_COLUMNS of one endpoint in one stored interval, percentiles from its own merged histograms.
 
-    An endpoint without requests has a rate of 0 and no percentiles (nan).
+    An endpoint without requests has a rate of 0 and no percentiles (nan); a fragment of an interval has neither.
     """
+    if document["durationMs"] < FRAGMENT_MS:
+        return (math.nan,) * len(ENDPOINT_COLUMNS)
     try:
         row = list(document["endpoints"]).index(endpoint)
     except ValueError:
@@ -83,15 +89,15 @@ class Points:
         if self.latest is None or end_ms >= _unix_ms(self.latest["timestamp"]):
             self.latest = document
         self.documents.append(document)
+        figures = (document.get(name) for name in ("totalRps", "errorsPerSec", "p50Ms", "p95Ms", "p99Ms"))
+        drawn = document["durationMs"] >= FRAGMENT_MS
         self.rows.append(
             (
                 seq,
                 (end_ms - self.t0_ms) / 1000,
                 document["durationMs"] / 1000,
                 document["users"],
-                document["totalRps"],
-                document["errorsPerSec"],
-                *(_number(document.get(name)) for name in ("p50Ms", "p95Ms", "p99Ms")),
+                *(_number(value if drawn else None) for value in figures),
             )
         )
         return True

@@ -14,7 +14,7 @@ class Progress:
     def __init__(self, run: LoadTestRun) -> None:
         self._shown = ""
         self._bar = tqdm(
-            total=run.duration_sec, desc=html.printable(run.name), bar_format="{percentage:3.0f}% |{bar:20}| {desc}"
+            total=run.duration_sec, desc=html.printable(run.name), bar_format="{percentage:3.0f}% |{bar}| {desc}"
         )
 
     def __enter__(self) -> Progress:

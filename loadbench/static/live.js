@@ -249,13 +249,15 @@ class View {
     this.badge.dataset.status = shown;
     const until = status.finishedAt ?? Date.now() + skewMs;
     const seconds = status.startedAt ? (until - status.startedAt) / 1000 : rows.n ? rows.elapsed(last) : 0;
-    const rate = last < 0 ? NaN : rows.at(last, RPS), errors = last < 0 ? NaN : rows.at(last, ERRORS);
+    // Of the last interval while the run goes on; of the whole run when it is over.
+    const { rate, errors, p95 } = (over && status.overall) || (last < 0 ? { rate: NaN, errors: NaN, p95: NaN }
+      : { rate: rows.at(last, RPS), errors: rows.at(last, ERRORS), p95: rows.at(last, P50 + 1) });
     const texts = [
       `${clock(seconds)} of ${clock(status.durationSec)}`,
       `${last < 0 ? "–" : short(rows.at(last, USERS))} of ${short(status.targetUsers)}`,
       short(rate, rate < 100 ? 1 : 0),
       Number.isFinite(rate) ? `${short(rate > 0 ? (100 * errors) / rate : 0, 1)} %` : "–",
-      last < 0 ? "–" : `${short(rows.at(last, P50 + 1))} ms`,
+      Number.isFinite(p95) ? `${short(p95)} ms` : "–",
     ];
     this.figures.forEach(([, value], i) => (value.textContent = texts[i]));
     this.stop.hidden = !status.canStop;

@@ -1,5 +1,8 @@
 """What the live view costs: kernel ms and bytes per push, browser ms per drawing, push to drawn.
 
+`kernel_ms` is the processor time of one push: `p50` after 0.7 s of rest, with cold caches, `in_a_row` without a rest.
+`bytes` are those of one push without Jupyter's envelope.
+
 Prints one JSON line per measurement; under a minute. Needs a Chromium on PATH.
 
     python tests/bench/live.py
@@ -27,7 +30,7 @@ began = datetime.now(UTC) - timedelta(seconds={points})
 history = [an_interval(seq, start=began, requests=2) for seq in range({points})]
 opened = time.time()
 view = LiveView(history, run=a_run(start=began, duration_sec={points} + 600))
-costs_ms, sent = [], []
+costs_ms, in_a_row_ms, sent = [], [], []
 send = view.comm.publish_msg
 def counted(*args, **kwargs):
     sent.append((kwargs["data"], kwargs["buffers"] or []))
@@ -44,6 +47,11 @@ def feed():
         view.append(document)
         costs_ms.append(1000 * (time.thread_time() - start))
         time.sleep({every_s})
+    rest = [an_interval(seq, start=began, requests=2) for seq in range({points} + {pushes}, {points} + {pushes} + 100)]
+    start = time.thread_time()
+    for document in rest:
+        view.append(document)
+    in_a_row_ms.append(1000 * (time.thread_time() - start) / len(rest))
 thread = threading.Thread(target=feed, daemon=True)
 thread.start()
 view
@@ -51,7 +59,7 @@ view
 REPORT = """\
 thread.join()
 sizes = [len(json.dumps(data)) + sum(len(buffer) for buffer in buffers) for data, buffers in sent]
-figures = {"kernel_ms_p50": statistics.median(costs_ms), "kernel_ms_max": max(costs_ms), "opened": opened}
+figures = {"kernel_ms_p50": statistics.median(costs_ms), "kernel_ms_in_a_row": in_a_row_ms[0], "opened": opened}
 print("REPORT", json.dumps({**figures, "bytes_p50": statistics.median(sizes), "bytes_max": max(sizes)}))
 """
 WATCH = """() => {
@@ -79,9 +87,10 @@ def measure(
         timeout=60_000,
     )
     notebook.wait_for_idle()
+    assert notebook.page.evaluate("() => window.draws.length") > 1
     report = json.loads(notebook.outputs().split("REPORT")[1].strip().splitlines()[0])
     draws = notebook.page.evaluate("() => window.draws")
-    first, updates = draws[0], [draw for draw in draws if draw["rows"] > points]
+    first, updates = draws[0], [draw for draw in draws if points < draw["rows"] <= points + pushes]
     durations = sorted(draw["ms"] for draw in updates)
     latencies = sorted(draw["drawn"] - draw["end"] for draw in updates)
     traces = notebook.page.evaluate("() => document.querySelector('.js-plotly-plot').data.length")
@@ -89,7 +98,7 @@ def measure(
         "points": points,
         "traces": traces,
         "kernel_ms_p50": round(report["kernel_ms_p50"], 3),
-        "kernel_ms_max": round(report["kernel_ms_max"], 3),
+        "kernel_ms_in_a_row": round(report["kernel_ms_in_a_row"], 3),
         "bytes_p50": report["bytes_p50"],
         "bytes_max": report["bytes_max"],
         "open_s": round((first["drawn"] / 1000) - report["opened"], 2),
@@ -108,7 +117,7 @@ def main() -> None:
         jupyterlab(Path(home)) as (url, token, directory),
         chromium() as browser,
     ):
-        for points, chosen in ((600, ()), (3600, ()), (3600, (1,))):
+        for points, chosen in ((600, (1,)), (3600, (1,))):
             lab = Lab(url, token, directory, browser)
             print(json.dumps(measure(lab, points=points, chosen=chosen)), flush=True)
             lab.close_pages()

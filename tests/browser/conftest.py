@@ -10,6 +10,8 @@ from lab_pages import Lab
 from lab_process import CHROMIUM, chromium, jupyterlab
 from playwright.sync_api import Browser
 
+from loadbench.store.mongod import Mongod
+
 _not_run = pytest.StashKey[list[str]]()
 
 
@@ -35,8 +37,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
-    with jupyterlab(tmp_path_factory.mktemp("jupyter")) as running:
+def jupyter(tmp_path_factory: pytest.TempPathFactory, mongod: Mongod) -> Iterator[tuple[str, str, Path]]:
+    with jupyterlab(tmp_path_factory.mktemp("jupyter"), mongodb_uri=mongod.find_or_start()) as running:
         yield running
 
 

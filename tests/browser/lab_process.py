@@ -41,7 +41,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def jupyterlab(home: Path) -> Iterator[tuple[str, str, Path]]:
+def jupyterlab(home: Path, *, mongodb_uri: str = "") -> Iterator[tuple[str, str, Path]]:
     """Start JupyterLab on a port that the system chooses, with all its directories in `home`: URL, token, directory."""
     token = secrets.token_hex(16)
     work, runtime, log = home / "work", home / "runtime", home / "jupyter.log"
@@ -59,6 +59,7 @@ def jupyterlab(home: Path) -> Iterator[tuple[str, str, Path]]:
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
         "IPYTHONDIR": str(home / "ipython"),
         "LOADBENCH_HOME": str(home / "loadbench"),
+        "LOADBENCH_MONGODB_URI": mongodb_uri,
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]),
         "JUPYTER_TOKEN": token,
     }

@@ -27,7 +27,7 @@ def test_imports_go_as_the_architecture_says():
 
 def test_public_names_are_these():
     assert loadbench.__all__ == sorted(loadbench.__all__)
-    assert set(loadbench.__all__) == {"Run", "Scope", "Test", "Workbench", "__version__", "demo_target"}
+    assert set(loadbench.__all__) == {"Run", "Scope", "Test", "Workbench", "__version__", "sample_shop"}
     for name in loadbench.__all__:
         assert getattr(loadbench, name) is not None
 

@@ -17,8 +17,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from loadbench import demo_target
-from loadbench.demo_target import BEHAVIOURS, ENV_URL, UNMATCHED, Behaviour, Count, RunningShop, ShopServer
+from loadbench.demo_target import (
+    BEHAVIOURS,
+    ENV_URL,
+    UNMATCHED,
+    Behaviour,
+    Count,
+    RunningShop,
+    ShopServer,
+    sample_shop,
+)
 from loadbench.errors import InvalidInput, ReceiverError
 from tests.waiting import wait_until
 
@@ -119,11 +127,11 @@ def test_a_taken_port(shop: ShopServer) -> None:
 
 def test_a_shop_to_test_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENV_URL, "http://127.0.0.1:1")
-    assert demo_target() == RunningShop("http://127.0.0.1:1")
+    assert sample_shop() == RunningShop("http://127.0.0.1:1")
     monkeypatch.delenv(ENV_URL)
-    shop = demo_target()
+    shop = sample_shop()
     try:
-        assert demo_target() is shop
+        assert sample_shop() is shop
         assert requests.get(f"{shop.url}/api/products", timeout=5).ok
     finally:
         shop.stop()

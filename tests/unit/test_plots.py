@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 import plotly
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs_version
 
 import loadbench
@@ -29,21 +27,6 @@ def a_timeline(n: int = 5, *, without: tuple[int, ...] = ()) -> pd.DataFrame:
     return pd.DataFrame(
         {"elapsed_s": seconds, "timestamp": moments, **rates, "p50_ms": 20.0, "p95_ms": 40.0, "p99_ms": seconds}
     )
-
-
-@given(st.lists(st.floats(0, 1e6) | st.just(float("nan")), max_size=300), st.integers(8, 40))
-def test_thinning_keeps_peaks_ends_and_the_limit(values: list[float], limit: int):
-    array = np.array(values, dtype=float)
-    chosen = plots.thin(array, limit)
-    assert len(chosen) <= max(limit, 0)
-    assert list(chosen) == sorted(set(chosen.tolist()))
-    if len(array):
-        assert chosen[0] == 0
-        assert chosen[-1] == len(array) - 1
-        assert np.isnan(array).any() == np.isnan(array[chosen]).any()
-    if not np.isnan(array).all():
-        assert np.nanmax(array[chosen]) == np.nanmax(array)
-        assert np.nanmin(array[chosen]) == np.nanmin(array)
 
 
 def test_every_axis_of_the_timeline_has_its_unit():
