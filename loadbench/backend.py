@@ -8,15 +8,22 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from loadbench.control import ACTIVE, ControlPlane
+import requests
+
+from loadbench.clusters import Clusters, Configuration
+from loadbench.control import ACTIVE, ControlPlane, retention_days
 from loadbench.errors import ReceiverError
 from loadbench.home import data_home
+from loadbench.model import Cluster
 from loadbench.store import Store
 from server.app import Receiver
 
+SERVE_PORT = 8765
 _shared: dict[str, Backend] = {}
 _lock = threading.Lock()
 
@@ -24,20 +31,34 @@ _lock = threading.Lock()
 class Backend:
     """Store, receiver and control plane of one MongoDB in this process.
 
-    `left_overs` says what the spools of runs that ended unheard still held when it was opened: run id -> messages.
+    What is left out is what `loadbench.toml` says of it; then it has its default. `left_overs` says what the spools of
+    runs that ended unheard still held when it was opened: run id -> messages.
     """
 
     def __init__(
-        self, mongodb_uri: str | None = None, *, host: str = "127.0.0.1", port: int | None = None,
-        allowed_hosts: tuple[str, ...] = (),
+        self, mongodb_uri: str | None = None, *, host: str | None = None, port: int | None = None,
+        allowed_hosts: tuple[str, ...] = (), advertised_url: str | None = None,
+        clusters: Iterable[Cluster] | None = None,
     ) -> None:  # fmt: skip
+        told = Configuration.read()
+        host = host or told.receiver.host or "127.0.0.1"
+        port = told.receiver.port if port is None else port
+        advertised_url = advertised_url or told.receiver.advertised_url
+        allowed_hosts = (*allowed_hosts, *told.receiver.allowed_hosts)
+        if advertised_url:
+            allowed_hosts = (*allowed_hosts, urlsplit(advertised_url).netloc)
+        known = Clusters(told.cluster if clusters is None else clusters)
+        kept_days = retention_days()
         self.store = Store.open(mongodb_uri)
+        self.control = ControlPlane(
+            self.store, receiver_url=lambda: self.receiver.url, advertised_url=advertised_url, clusters=known,
+            retention_days=kept_days,
+        )  # fmt: skip
         try:
             self.receiver = self._listen(host, port, allowed_hosts)
         except ReceiverError:
             self.store.close()
             raise
-        self.control = ControlPlane(self.store, receiver_url=lambda: self.receiver.url)
         self.left_overs = self.control.deliver_left_overs()
         self.control.supervise()
 
@@ -47,21 +68,34 @@ class Backend:
         return repr(self.store)
 
     @classmethod
-    def shared(cls, mongodb_uri: str | None = None, *, port: int | None = None) -> Backend:
+    def shared(
+        cls, mongodb_uri: str | None = None, *, port: int | None = None, host: str | None = None,
+        advertised_url: str | None = None, clusters: Iterable[Cluster] | None = None,
+    ) -> Backend:  # fmt: skip
         """Give this process's backend of a MongoDB, the same one each time: a start cell may run twice."""
+        clusters = None if clusters is None else Clusters(clusters)
         key = f"{mongodb_uri or os.environ.get('LOADBENCH_MONGODB_URI', '')} {data_home()}"
         with _lock:
             backend = _shared.get(key)
             if backend is None:
                 # A busy cell must let the receiver's thread in soon: 4.5 ms instead of 16 ms to answer a push.
                 sys.setswitchinterval(0.0005)
-                backend = _shared[key] = cls(mongodb_uri, port=port)
+                backend = cls(mongodb_uri, port=port, host=host, advertised_url=advertised_url, clusters=clusters)
+                _shared[key] = backend
                 atexit.register(backend.close)
             elif port not in (None, 0, backend.receiver.port):
                 raise ReceiverError(
                     f"this process receives on port {backend.receiver.port} already: close that Workbench first, or "
                     "leave port out"
                 )
+            elif host not in (None, backend.receiver.host):
+                raise ReceiverError(
+                    f"this process receives on {backend.receiver.host} already: close that Workbench first, or leave "
+                    "host out"
+                )
+            if clusters is not None:
+                backend.control.clusters = clusters
+            backend.control.advertised_url = advertised_url or backend.control.advertised_url
             return backend
 
     def close(self) -> None:
@@ -76,10 +110,9 @@ class Backend:
     def _listen(self, host: str, port: int | None, allowed_hosts: tuple[str, ...]) -> Receiver:
         """Listen where runs that an earlier process left behind are pushing to, so that their figures flow again."""
         memory = data_home() / "receiver.json"
-        wanted = self._ports_of_active_runs()
+        wanted = self._ports_of_active_runs(host)
         if port is not None:
-            receiver = Receiver(self.store, host=host, port=port, extra_ports=wanted, allowed_hosts=allowed_hosts)
-            return receiver.start()
+            return self._receiver(host=host, port=port, extra_ports=wanted, allowed_hosts=allowed_hosts).start()
         last = _last_port(memory)
         receiver = self._first_free([*wanted, last, 0], host, wanted, allowed_hosts)
         with contextlib.suppress(OSError):
@@ -90,14 +123,40 @@ class Backend:
         for candidate in ports[:-1]:
             with contextlib.suppress(ReceiverError):
                 others = [port for port in extra if port != candidate]
-                return Receiver(
-                    self.store, host=host, port=candidate, extra_ports=others, allowed_hosts=allowed_hosts
+                return self._receiver(
+                    host=host, port=candidate, extra_ports=others, allowed_hosts=allowed_hosts
                 ).start()
-        return Receiver(self.store, host=host, port=ports[-1], allowed_hosts=allowed_hosts).start()
+        return self._receiver(host=host, port=ports[-1], allowed_hosts=allowed_hosts).start()
 
-    def _ports_of_active_runs(self) -> list[int]:
+    def _receiver(self, **where: Any) -> Receiver:
+        return Receiver(self.store, control=self.control, **where)
+
+    def _ports_of_active_runs(self, host: str) -> list[int]:
         urls = [urlsplit(run.receiver_url) for run in self.store.runs.find(status=ACTIVE) if run.receiver_url]
-        return sorted({url.port for url in urls if url.hostname == "127.0.0.1" and url.port})
+        return sorted({url.port for url in urls if url.hostname in ("127.0.0.1", host) and url.port})
+
+
+def find_receiver() -> tuple[str, bool]:
+    """Say to which URL agents can push from outside of this process, and whether a receiver answers there now.
+
+    It is the advertised one, else that of `loadbench serve`, else that of the notebook used last.
+    """
+    told = Configuration.read().receiver
+    if told.advertised_url:
+        return told.advertised_url, _answers(told.advertised_url)
+    ports = [told.port or SERVE_PORT, _last_port(data_home() / "receiver.json")]
+    urls = [f"http://127.0.0.1:{port}" for port in ports if port]
+    found = next((url for url in urls if _answers(url)), None)
+    return found or urls[0], found is not None
+
+
+def _answers(url: str) -> bool:
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            return session.get(f"{url}/healthz", timeout=1).ok
+        except requests.RequestException:
+            return False
 
 
 def _last_port(memory: Path) -> int:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from loadbench.agent.sender import drain
 from loadbench.agent.spool import Spool
+from loadbench.catalogue import Catalogue
+from loadbench.clusters import Clusters, resolve
 from loadbench.errors import Conflict, InvalidInput, LoadbenchError, NotFound, StoreUnavailable, TargetUnreachable
+from loadbench.external import START_WITHIN_S, Registration, command_line, external_run
 from loadbench.home import data_home
 from loadbench.launch.base import KILL_AFTER_S, Launcher, RunContext
-from loadbench.launch.local import LocalLauncher
-from loadbench.model import PARAMETERS, LoadTest, LoadTestRun, RunStatus, invalid_input, now_ms
+from loadbench.launch.choice import ClusterChoice
+from loadbench.model import PARAMETERS, Cluster, LoadTest, LoadTestRun, RunStatus, Scope, invalid_input, new_id, now_ms
 from loadbench.store import Store
 
 log = logging.getLogger(__name__)
@@ -27,16 +33,38 @@ LEASE_MS = 30_000
 OVERDUE_S = 60
 """A run that lives this long past its duration and stop timeout no longer obeys its own deadline: it is killed."""
 SUPERVISE_EVERY_S = 1.0
+ENV_RETENTION_DAYS = "LOADBENCH_RETENTION_DAYS"
+RETAIN_EVERY_S = 3600.0
+_PURGED_AT_ONCE = 5
 ACTIVE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.STOPPING)
 
 
 class ControlPlane:
-    """Runs of one store. `receiver_url` answers where agents shall push, when a run starts."""
+    """Runs of one store.
 
-    def __init__(self, store: Store, *, receiver_url: Callable[[], str], launcher: Launcher | None = None) -> None:
+    `receiver_url` answers where agents shall push when a run starts, `advertised_url` where those on clusters shall; it
+    is the same unless given. `clusters` are those there are besides the built-in `local`. Intervals are kept for
+    `retention_days`; for ever if left out.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        receiver_url: Callable[[], str],
+        launcher: Launcher | None = None,
+        clusters: Iterable[Cluster] = (),
+        advertised_url: str | None = None,
+        retention_days: int | None = None,
+    ) -> None:
         self._store = store
         self._receiver_url = receiver_url
-        self._launcher = launcher or LocalLauncher(data_home())
+        self.clusters = Clusters(clusters)
+        self.advertised_url = advertised_url
+        self._launcher = launcher or ClusterChoice(data_home(), lambda: self.clusters)
+        self._catalogue = Catalogue(store)
+        self._retention_days = retention_days
+        self._retain_at = time.monotonic()
         self._ended = threading.Event()
         self._supervisor: threading.Thread | None = None
 
@@ -51,11 +79,16 @@ class ControlPlane:
         target_url: str | None = None,
         name: str | None = None,
         revision: int | None = None,
-        workers: int = 0,
+        workers: int | None = None,
         notes: str = "",
         tags: tuple[str, ...] = (),
+        run_id: str | None = None,
+        cluster_id: str | None = None,
     ) -> LoadTestRun:
-        """Start a run; what is left out is inherited from the test.
+        """Start a run; what is left out is inherited from the test, and `run_id` is made up.
+
+        `cluster_id` names the cluster; left out, it is the test's, or the one that fits its scope best. `workers` is
+        for local ones only.
 
         Raises
         ------
@@ -65,8 +98,15 @@ class ControlPlane:
             If Locust could not be started; the run is there, Failed, with the reason.
         """
         script = self._revision(test, revision)
+        cluster = resolve(self.clusters, test, cluster_id)
+        if workers and cluster.kind != "local":
+            raise InvalidInput(
+                f"cluster {cluster.id} has the workers that it has: leave workers out", field="workers"
+            )
         run = _new_run(
             test,
+            cluster_id=cluster.id,
+            id=run_id or new_id("run"),
             script_revision_id=script.id,
             revision_number=script.revision_number,
             target_users=test.default_users if users is None else users,
@@ -74,15 +114,16 @@ class ControlPlane:
             duration_sec=test.default_duration_sec if duration_sec is None else duration_sec,
             target_url=test.target_url if target_url is None else target_url,
             name=name or test.name,
-            workers=workers,
+            workers=cluster.workers if workers is None else workers,
             notes=notes,
             tags=tags,
-            receiver_url=self._receiver_url(),
+            receiver_url=self._url_for(cluster),
             lease_expires_at=now_ms() + LEASE_MS,
             created_by=by,
             updated_by=by,
         )
-        check_target(run.target_url)
+        if cluster.kind == "local":
+            check_target(run.target_url)
         self._store.runs.add(run)
         try:
             context = RunContext(receiver_url=run.receiver_url, token=self._store.tokens.create_push(run.id))
@@ -91,11 +132,35 @@ class ControlPlane:
             self._fail(run, str(error), "error")
             raise
         try:
-            return self._store.runs.update(run.id, process=process)
+            return self._store.runs.update(run.id, process=process) if process else self._store.runs.get(run.id)
         except LoadbenchError:
             # Nobody could find these processes again.
             self._launcher.kill(run.model_copy(update={"process": process}))
             raise
+
+    def register_external(self, owner: LoadTest | Scope, *, by: str, **parameters: Any) -> Registration:
+        """Register a run that somebody else starts: its record, its push token and the command line.
+
+        Parameters
+        ----------
+        owner : LoadTest or Scope
+            The test that it is a run of, or only whose it is.
+        **parameters
+            name, target_url, users, spawn_rate (1/s), duration_sec (s), notes, tags; what is left out is inherited
+            from the test. Without one, name and target_url are needed.
+
+        Raises
+        ------
+        InvalidInput
+            If a value is wrong or missing.
+        """
+        url = self.advertised_url or self._receiver_url()
+        run = self._store.runs.add(external_run(owner, by=by, receiver_url=url, **parameters))
+        token = self._store.tokens.create_push(run.id)
+        return Registration(run, token, command_line(run, token))
+
+    def _url_for(self, cluster: Cluster) -> str:
+        return self.advertised_url if cluster.kind == "cluster" and self.advertised_url else self._receiver_url()
 
     def _revision(self, test: LoadTest, number: int | None):
         revisions = self._store.script_revisions
@@ -113,6 +178,8 @@ class ControlPlane:
         """
         moved = self._store.runs.move(run_id, RunStatus.STOPPING, stop_reason="user", stop_requested_at=now_ms())
         if moved:
+            if _is_unheard(moved):
+                return self._withdraw(moved, RunStatus.STOPPED)
             self._launcher.stop(moved)
             return moved
         run = self._store.runs.get(run_id)
@@ -137,8 +204,16 @@ class ControlPlane:
         while not self._ended.wait(SUPERVISE_EVERY_S):
             try:
                 self.reconcile()
+                self.retain()
             except StoreUnavailable as error:
                 log.warning("runs cannot be looked after: %s", error)
+
+    def retain(self) -> None:
+        """Once an hour, delete the intervals that are older than the retention, if one is set; a few runs at a time."""
+        if self._retention_days is None or time.monotonic() < self._retain_at:
+            return
+        if self._catalogue.purge(self._retention_days, limit=_PURGED_AT_ONCE) < _PURGED_AT_ONCE:
+            self._retain_at = time.monotonic() + RETAIN_EVERY_S
 
     def reconcile(self) -> None:
         """Compare every active run with its processes, and move those that are not what they say."""
@@ -148,6 +223,10 @@ class ControlPlane:
                 self._hurry(run)
             elif alive is False:
                 self._bury(run)
+            elif run.origin == "external" and run.status is RunStatus.PENDING:
+                if _is_unheard(run) and now_ms() > run.created_at + 1000 * START_WITHIN_S:
+                    error = f"nobody started it within {START_WITHIN_S // 60} minutes: register it again"
+                    self._withdraw(run, RunStatus.FAILED, stop_reason="error", error=error)
             elif (run.lease_expires_at or 0) < now_ms():
                 self._fail(run, "nothing was heard of it for 30 s, and its processes cannot be seen from here", "lost")
 
@@ -181,13 +260,22 @@ class ControlPlane:
         """
         path = spool_path(run.id)
         if not path.exists():
-            return 0
+            return self._deliver_elsewhere(run)
         # The spool holds no token, and the store only its hash: the left-overs travel on a new one.
         spool = Spool(path)
         try:
             return drain(spool, url=self._receiver_url(), token=self._store.tokens.create_push(run.id))
         finally:
             spool.close(remove_if_empty=True)
+            self._store.tokens.revoke(run.id)
+
+    def _deliver_elsewhere(self, run: LoadTestRun) -> int:
+        if run.process is not None or run.receiver_url is None or run.origin != "launched":
+            return 0
+        token = self._store.tokens.create_push(run.id)
+        try:
+            return self._launcher.deliver(run, RunContext(receiver_url=run.receiver_url, token=token))
+        finally:
             self._store.tokens.revoke(run.id)
 
     def deliver_left_overs(self) -> dict[str, int]:
@@ -200,6 +288,12 @@ class ControlPlane:
                     delivered[run.id] = self.deliver_spool(run)
         return delivered
 
+    def _withdraw(self, run: LoadTestRun, status: RunStatus, **fields: object) -> LoadTestRun:
+        """End a registered run that nobody has started, and see to it that nobody does later."""
+        self._store.tokens.revoke(run.id)
+        self._end(run, status, **fields)
+        return self._store.runs.get(run.id)
+
     def _fail(self, run: LoadTestRun, error: str, reason: str) -> None:
         self._end(run, RunStatus.FAILED, stop_reason=reason, error=error)
 
@@ -210,13 +304,30 @@ class ControlPlane:
         )
 
 
+def retention_days() -> int | None:
+    """Read for how many days intervals are kept; None, for ever, if nothing is set."""
+    text = os.environ.get(ENV_RETENTION_DAYS)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) >= 1):
+        raise InvalidInput(
+            f"{ENV_RETENTION_DAYS} must be whole days, at least 1; not {text!r}", field=ENV_RETENTION_DAYS
+        )
+    return int(text)
+
+
+def _is_unheard(run: LoadTestRun) -> bool:
+    """Say whether a run is registered and no agent of it has been heard lately."""
+    return run.origin == "external" and run.started_at is None and (run.lease_expires_at or 0) < now_ms()
+
+
 def spool_path(run_id: str) -> Path:
     """Say where the agent of a local run spools what it has not delivered yet."""
     return data_home() / "spool" / f"{run_id}.db"
 
 
 def _new_run(test: LoadTest, **fields: object) -> LoadTestRun:
-    scope = {name: getattr(test, name) for name in ("account_id", "org_id", "project_id", "env_id", "cluster_id")}
+    scope = {name: getattr(test, name) for name in ("account_id", "org_id", "project_id", "env_id")}
     try:
         run = LoadTestRun(load_test_id=test.id, **scope, **fields)
     except ValidationError as error:
@@ -238,11 +349,11 @@ def check_target(url: str, *, within_s: float = 3.0) -> None:
     TargetUnreachable
         If nothing does.
     """
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        raise InvalidInput(f"target_url has no valid port: {url!r}", field="target_url") from None
+        raise InvalidInput(f"target_url has no valid host or port: {url!r}", field="target_url") from None
     try:
         socket.create_connection((parts.hostname, port), timeout=within_s).close()
     except OSError as error:
@@ -250,3 +361,5 @@ def check_target(url: str, *, within_s: float = 3.0) -> None:
         raise TargetUnreachable(
             f"the target {url} does not answer ({reason}): start it, or give another target_url"
         ) from None
+    except UnicodeError:  # a name that cannot be one, such as one with a part of over 63 characters
+        raise InvalidInput(f"target_url has no valid host: {url!r}", field="target_url") from None

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadbench.analysis.summary import summary
 from loadbench.demo_target import ENV_URL, ShopServer
-from loadbench.home import data_home
 from loadbench.html import run_line, summary_text
 from loadbench.model import Scope
 from loadbench.reports import execute_notebook
 from loadbench.store import Store
-from loadbench.store.mongod import Mongod
 
 FIRST_NOTEBOOK = "01_first_run.ipynb"
 SCOPE = "acme/shop/checkout"
@@ -29,7 +26,7 @@ def demo(*, duration: str, reports: Path) -> int:
     reports = reports.resolve()
     reports.mkdir(parents=True, exist_ok=True)
     report = reports / "first_run.html"
-    with store_for_now() as store, ShopServer(port=0) as shop:
+    with Store.open_briefly() as store, ShopServer(port=0) as shop:
         print(f"MongoDB: {store!r}")
         print(f"sample shop: {shop.url}")
         print(f"executing {FIRST_NOTEBOOK} with papermill: a load test of {duration} on real Locust", flush=True)
@@ -78,16 +75,3 @@ def examples() -> Path:
     package = Path(__file__).parent
     installed = package / "examples"
     return installed if installed.is_dir() else package.parent
-
-
-@contextlib.contextmanager
-def store_for_now() -> Iterator[Store]:
-    """Open the store; an embedded MongoDB that had to be started for it is stopped afterwards."""
-    mongod = Mongod(data_home())
-    ran_before = mongod.status().running
-    try:
-        with Store.open() as store:
-            yield store
-    finally:
-        if not ran_before:
-            mongod.stop()

@@ -68,7 +68,7 @@ def _data_directory() -> str:
 
 
 def _store_and_receiver() -> str:
-    with Store.open() as store:
+    with Store.open_briefly() as store:
         receiver = Receiver(store, port=0).start()
         receiver.stop()
         return f"{store!r} answers; a receiver can listen on loopback"

@@ -164,6 +164,8 @@ def run_warnings(run: LoadTestRun) -> list[str]:
         found.append(f"{_plural(missing, 'interval')} missing in {_plural(len(run.gaps), 'gap')}{size}")
     elif run.completeness == "gaps":
         found.append("intervals are missing")
+    elif run.metadata.get("hasDistributions") is False and run.origin == "imported":
+        found.append(f"no percentiles: {run.metadata.get('importedFormat')} files hold no distributions")
     elif run.is_over and run.started_at is not None and run.completeness == "unknown":
         found.append("not known whether all intervals arrived")
     dropped = sum(source.dropped for source in run.sources)
@@ -173,7 +175,16 @@ def run_warnings(run: LoadTestRun) -> list[str]:
         found.append(f"{_plural(run.workers_lost, 'worker')} lost")
     if run.clock_skew_ms is not None and abs(run.clock_skew_ms) > SKEW_SHOWN_MS:
         found.append(f"clocks differ by {abs(run.clock_skew_ms) / 1000:.1f} s")
+    if run.purged_at is not None:
+        found.append(f"its intervals were deleted {show(run.purged_at, 'time')} as too old: only totals are left")
     return found
+
+
+def run_origin(run: LoadTestRun) -> str:
+    """Say where a run comes from, if it was not started here; empty if it was."""
+    if run.origin == "imported":
+        return f"imported from {printable(str(run.metadata.get('importedFormat', 'files')))}"
+    return "started elsewhere" if run.origin == "external" else ""
 
 
 def run_facts(run: LoadTestRun) -> list[str]:
@@ -200,7 +211,8 @@ def run_caption(run: LoadTestRun) -> str:
         head = f"{status}, planned for {show(run.duration_sec, 's')}"
     else:
         head = f"{status} {seconds} of {show(run.duration_sec, 's')}"
-    return ", ".join([head, *run_facts(run), *run_warnings(run)])
+    origin = run_origin(run)
+    return ", ".join([head, *([origin] if origin else []), *run_facts(run), *run_warnings(run)])
 
 
 def run_line(run: LoadTestRun) -> str:
@@ -301,7 +313,7 @@ def templates() -> jinja2.Environment:
     environment.filters.update(
         show=show, printable=printable, error_text=error_text, shown_url=shown_url, short_id=short_id, plural=_plural
     )
-    environment.globals.update(elapsed_s=elapsed_s)
+    environment.globals.update(elapsed_s=elapsed_s, run_origin=run_origin)
     return environment
 
 

@@ -1,18 +1,40 @@
-"""The messages that an agent pushes, as the receiver checks them; routes and limits are in `loadbench.agent.wire`."""
+"""The messages that an agent pushes, as the receiver checks them, and the stored interval that is made of a pushed one.
+
+Routes and limits are in `loadbench.agent.wire`.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from loadbench.agent import wire
-from loadbench.agent.histogram import unpack
-from loadbench.model import Count, Endpoint, Id, Items, Millis, Name, Record, RunEnvironment, Source, Text, WorkerCount
+from loadbench.agent.histogram import merge, quantile, unpack
+from loadbench.errors import InvalidInput
+from loadbench.model import (
+    Count,
+    Endpoint,
+    ErrorCount,
+    Id,
+    Interval,
+    Items,
+    LastMetrics,
+    Millis,
+    Name,
+    Record,
+    RunEnvironment,
+    Source,
+    Text,
+    WorkerCount,
+)
 
+MIN_DURATION_MS = 0.001
 NonNegative = Annotated[float, Field(ge=0, strict=False)]
 ErrorRow = Annotated[tuple[Count, Annotated[str, Field(max_length=wire.MAX_ERROR_TEXT)], Count], Field(strict=False)]
 
@@ -125,3 +147,90 @@ class TestStop(Message):
         if self.final.run_id != self.run_id or self.final.source != self.source:
             raise ValueError("final must be of the same run and source")
         return self
+
+
+def interval_of(push: IntervalPush, indices: Sequence[int], *, received_at: int, body_sha256: str) -> Interval:
+    """Make the stored interval of a pushed one.
+
+    Parameters
+    ----------
+    push : IntervalPush
+    indices : sequence of int
+        Where each row's endpoint is in the run's endpoint list.
+    received_at : int
+        Unix ms by the receiver's clock.
+    body_sha256 : str
+        Hex digest of the pushed content.
+
+    Returns
+    -------
+    Interval
+        Rates are counts over the measured duration (1/s), `error_rate` is failed / requests in [0, 1], percentiles
+        come from the merged histograms of successful and failed requests; they are absent where nothing was timed.
+
+    Raises
+    ------
+    InvalidInput
+        If the figures are out of every range: a duration under 0.001 ms, sums that overflow.
+    """
+    if push.duration_ms < MIN_DURATION_MS:
+        raise InvalidInput(
+            f"durationMs must be at least {MIN_DURATION_MS}; not {push.duration_ms!r}", field="durationMs"
+        )
+    seconds = push.duration_ms / 1000
+    requests, failed = sum(push.n), sum(push.failures)
+    packed = push.packed
+    histogram = merge(unpack(packed))
+    timed = requests - sum(push.untimed)
+    percentiles = {f"p{p}_ms": quantile(histogram, p / 100) if histogram else None for p in (50, 95, 99)}
+    return Interval.build(
+        id=Interval.key(push.run_id, push.source, push.seq),
+        run_id=push.run_id,
+        source=push.source,
+        seq=push.seq,
+        timestamp=datetime.fromtimestamp(push.timestamp // 1000, UTC).replace(microsecond=push.timestamp % 1000 * 1000),
+        duration_ms=push.duration_ms,
+        users=push.users,
+        workers=push.workers,
+        workers_expected=push.workers_expected,
+        requests=requests,
+        failed=failed,
+        total_rps=requests / seconds,
+        errors_per_sec=failed / seconds,
+        error_rate=failed / requests if requests else 0.0,
+        avg_ms=sum(push.sum_ms) / timed if timed else None,
+        **percentiles,
+        cum_requests=push.cum_requests,
+        cum_failures=push.cum_failures,
+        dropped=push.dropped,
+        cpu_percent=push.cpu_percent,
+        final=push.final,
+        endpoints=tuple(indices),
+        n=push.n,
+        failures=push.failures,
+        untimed=push.untimed,
+        sum_ms=push.sum_ms,
+        failed_sum_ms=push.failed_sum_ms,
+        min_ms=push.min_ms,
+        max_ms=push.max_ms,
+        bytes=push.bytes,
+        histograms=packed,
+        errors=tuple(ErrorCount(endpoint=indices[row], message=text, n=n) for row, text, n in push.errors),
+        received_at=received_at,
+        body_sha256=body_sha256,
+    )
+
+
+def last_metrics(interval: Interval) -> LastMetrics:
+    """Give the totals of an interval, for lists and cards."""
+    return LastMetrics(
+        timestamp=round(interval.timestamp.timestamp() * 1000),
+        users=interval.users,
+        total_rps=interval.total_rps,
+        errors_per_sec=interval.errors_per_sec,
+        p50_ms=interval.p50_ms,
+        p95_ms=interval.p95_ms,
+        p99_ms=interval.p99_ms,
+        cum_requests=interval.cum_requests,
+        cum_failures=interval.cum_failures,
+    )

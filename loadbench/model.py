@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -54,11 +55,22 @@ def _plausible_ms(value: int) -> int:
     return value
 
 
+def _storable_numbers(values: dict[str, Any]) -> dict[str, Any]:
+    for name, value in values.items():
+        if isinstance(value, int) and abs(value) > INT64_MAX:
+            raise ValueError(f"{name!r} is a number of more than 64 bits")
+    return values
+
+
 Millis = Annotated[int, Field(ge=1, le=INT64_MAX), AfterValidator(_plausible_ms)]
 Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Name = Annotated[str, Field(min_length=1, max_length=wire.MAX_NAME), AfterValidator(_printable)]
 Text = Annotated[str, Field(max_length=10_000)]
+MetadataKey = Annotated[str, Field(pattern=r"^[^$.][^.]*$", max_length=wire.MAX_NAME), AfterValidator(_printable)]
+Metadata = Annotated[
+    dict[MetadataKey, str | int | float | bool], Field(max_length=100), AfterValidator(_storable_numbers)
+]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s]*$", max_length=2000)]
 ScopePart = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UserCount = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -157,6 +169,48 @@ class Scope(Record):
         return f"{path} ({self.env_id})" if self.env_id else path
 
 
+ClusterKind = Literal["local", "cluster", "external"]
+
+
+class Cluster(Record):
+    """Where runs are performed: fresh Locust processes here, a persistent master somewhere, or by somebody else's hand.
+
+    The scope is what it serves; a part that is left out means all. `token_env` names the environment variable that
+    holds the secret of a persistent master: the secret itself stands in no file.
+    """
+
+    id: Id
+    kind: ClusterKind = "cluster"
+    base_url: Url | None = None
+    workers: WorkerCount = 0
+    account_id: ScopePart | None = None
+    org_id: ScopePart | None = None
+    project_id: ScopePart | None = None
+    env_id: ScopePart | None = None
+    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] = wire.ENV_AGENT_TOKEN
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind == "cluster" and self.base_url is None:
+            raise ValueError(f"cluster {self.id} needs baseUrl, the URL that its `loadbench agent --master` prints")
+        if self.kind != "cluster" and self.base_url is not None:
+            raise ValueError(f"cluster {self.id} is {self.kind}: only the kind cluster has a baseUrl")
+        if self.kind != "local" and self.workers:
+            raise ValueError(f"cluster {self.id} is {self.kind}: only the kind local has a number of workers")
+        path = (self.account_id, self.org_id, self.project_id)
+        if any(part is None and below is not None for part, below in pairwise(path)):
+            raise ValueError(f"the scope of cluster {self.id} is given from the top: account, organisation, project")
+        if self.env_id is not None and self.account_id is None:
+            raise ValueError(f"the scope of cluster {self.id} has an environment, but no account")
+        return self
+
+    def __str__(self) -> str:
+        parts = [self.account_id, self.org_id, self.project_id]
+        serves = "/".join(part for part in parts if part) + (f" ({self.env_id})" if self.env_id else "")
+        where = f" at {self.base_url}" if self.base_url else ""
+        return f"{self.id} [{self.kind}{where}]" + (f" for {serves}" if serves else "")
+
+
 class RunStatus(StrEnum):
     """Where a run stands. Moves are in `TRANSITIONS`; each is one compare-and-set in MongoDB."""
 
@@ -182,6 +236,7 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.FAILED: frozenset({RunStatus.FINISHED, RunStatus.STOPPED}),
 }
 
+Origin = Literal["launched", "external", "imported"]
 StopReason = Literal["duration", "user", "gate", "shape", "script", "workers-lost", "error", "lost"]
 Completeness = Literal["complete", "gaps", "unknown"]
 
@@ -206,6 +261,54 @@ class Scoped(Record):
     @property
     def scope(self) -> Scope:
         return Scope(account_id=self.account_id, org_id=self.org_id, project_id=self.project_id, env_id=self.env_id)
+
+
+Role = Literal["viewer", "runner", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "runner", "admin")
+"""Each may do what those before it may: a viewer reads, a runner also starts, stops, writes; an admin also deletes."""
+
+
+class ApiToken(Record):
+    """Who may ask over REST, for what, and until when. The secret itself is kept nowhere, only its hash.
+
+    A part of the scope that is left out means all: a token of an account is good for all of its organisations.
+    """
+
+    id: Id = Field(default_factory=lambda: new_id("tok"))
+    name: Name
+    role: Role
+    account_id: ScopePart | None = None
+    org_id: ScopePart | None = None
+    project_id: ScopePart | None = None
+    created_at: Millis = Field(default_factory=now_ms)
+    created_by: Name = "unknown"
+    expires_at: Millis | None = None
+    revoked_at: Millis | None = None
+
+    @model_validator(mode="after")
+    def _from_the_top(self) -> Self:
+        if (self.project_id and not self.org_id) or (self.org_id and not self.account_id):
+            raise ValueError("a scope is given from the top: account, account/organisation or all three")
+        return self
+
+    @property
+    def scope_filter(self) -> dict[str, str]:
+        """The parts of the scope that a record must have, by their names in MongoDB; empty for all."""
+        return self.model_dump(by_alias=True, exclude_none=True, include={"account_id", "org_id", "project_id"})
+
+    def allows(self, record: Scoped) -> bool:
+        """Say whether a record is within the scope of this token."""
+        mine = (self.account_id, self.org_id, self.project_id)
+        theirs = (record.account_id, record.org_id, record.project_id)
+        return all(part is None or part == other for part, other in zip(mine, theirs, strict=True))
+
+    def may(self, role: Role) -> bool:
+        """Say whether its role covers another one."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+    def is_good(self, at_ms: int) -> bool:
+        """Say whether it is neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or at_ms < self.expires_at)
 
 
 class RecentRun(Record):
@@ -236,7 +339,7 @@ class LoadTest(Scoped, Audited):
     gates: Items(Name, max_length=50) = ()
     baseline_run_ids: Items(Id, max_length=50) = ()
     recent_runs: Items(RecentRun, max_length=RECENT_RUNS) = ()
-    metadata: dict[Name, str | int | float | bool] = {}
+    metadata: Metadata = {}
 
     @model_validator(mode="after")
     def _within_its_own_maximum(self) -> Self:
@@ -247,15 +350,20 @@ class LoadTest(Scoped, Audited):
         return self
 
 
-class ScriptRevision(Audited):
-    """A Locust script as it was at one moment. Never edited: an edit is a new revision."""
+class RevisionEntry(Audited):
+    """A revision as it stands in a list: all but the script itself."""
 
     id: Id = Field(default_factory=lambda: new_id("rev"))
     load_test_id: Id
     revision_number: Annotated[int, Field(ge=1, le=INT64_MAX)]
-    script_content: Annotated[str, Field(max_length=1_400_000)]
     sha256: Sha256
     description: Text = ""
+
+
+class ScriptRevision(RevisionEntry):
+    """A Locust script as it was at one moment. Never edited: an edit is a new revision."""
+
+    script_content: Annotated[str, Field(max_length=1_400_000)]
 
     @model_validator(mode="after")
     def _content_matches_hash(self) -> Self:
@@ -334,6 +442,7 @@ class RunEnvironment(Record):
     workers: WorkerCount
     user_classes: Items(Name) = ()
     script_sha256: Sha256
+    worker_sha256s: Items(Sha256, max_length=10) = Field(default=(), alias="workerSha256s")
 
 
 class LoadTestRun(Scoped, Audited):
@@ -350,6 +459,7 @@ class LoadTestRun(Scoped, Audited):
     spawn_rate: SpawnRate
     duration_sec: Seconds
     workers: WorkerCount = 0
+    origin: Origin = "launched"
     status: Annotated[RunStatus, Field(strict=False)] = RunStatus.PENDING
     stop_reason: StopReason | None = None
     error: Text | None = None
@@ -358,6 +468,7 @@ class LoadTestRun(Scoped, Audited):
     started_at: Millis | None = None
     stop_requested_at: Millis | None = None
     finished_at: Millis | None = None
+    purged_at: Millis | None = None
     lease_expires_at: Millis | None = None
     receiver_url: Url | None = None
     clock_skew_ms: int | None = None
@@ -369,7 +480,7 @@ class LoadTestRun(Scoped, Audited):
     process: RunProcess | None = None
     notes: Text = ""
     tags: Items(Name, max_length=50) = ()
-    metadata: dict[Name, str | int | float | bool] = {}
+    metadata: Metadata = {}
 
     @property
     def is_over(self) -> bool:

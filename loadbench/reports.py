@@ -148,7 +148,7 @@ def render_report(
             script=revision.script.decode("utf-8", "replace") if revision else None,
             verdict=verdict(run),
             warnings=html.run_warnings(run),
-            figures=html.run_figures(run.model_copy(update={"status": RunStatus.FINISHED}), totals) if totals else [],
+            figures=_figures(run, totals),
             charts=[(name, _figure_json(figure)) for name, figure in charts(run, documents, table).items()],
             endpoints=Table.of(table, SUMMARY_COLUMNS),
             failures=Table.of(failed.head(SHOWN_FAILURES), FAILURE_COLUMNS),
@@ -165,10 +165,21 @@ def render_report(
     )
 
 
+def _figures(run: LoadTestRun, totals: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if totals is None and run.purged_at is None:
+        return []
+    return html.run_figures(run.model_copy(update={"status": RunStatus.FINISHED}), totals)
+
+
 def verdict(run: LoadTestRun) -> str:
     """Say in a sentence or two how the run ended and whether all of its data arrived."""
     if not run.is_over:
         return f"The run is {run.status.value.lower()}: this report shows what has arrived so far."
+    if run.purged_at is not None:
+        return f"Its intervals were deleted {html.show(run.purged_at, 'time')} as too old: only its totals are left."
+    if run.origin == "imported":
+        whole = "All of it is here." if run.metadata.get("hasDistributions") else "It holds no distributions."
+        return f"Imported from {run.metadata.get('importedFormat', 'files')}. {whole}"
     ending = ENDINGS.get(run.stop_reason or "", "")
     arrived = {
         "complete": "All intervals arrived, and their sums agree.",
@@ -212,6 +223,8 @@ def settings(run: LoadTestRun, test: LoadTest | None, revision: ScriptRevision |
     rows = {
         "test": test.name if test else None,
         "run": run.id,
+        "origin": html.run_origin(run),
+        "files": str(run.metadata.get("importedFrom", "")) if run.origin == "imported" else None,
         "scope": str(run.scope),
         "target": html.shown_url(run.target_url),
         "users": html.show(run.target_users, "count"),

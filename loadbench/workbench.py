@@ -6,6 +6,7 @@ A handle holds the record that it saw last and the store behind it. A verb chang
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import getpass
 import time
@@ -17,15 +18,19 @@ import pandas as pd
 import plotly.graph_objects as go
 from pydantic import ValidationError
 
-from loadbench import html, plots, reports
+from loadbench import exports, html, imports, plots, reports
 from loadbench.analysis import frames
 from loadbench.analysis.summary import quantiles, summary
 from loadbench.backend import Backend
-from loadbench.errors import Conflict, NotFound, RunFailed
-from loadbench.launch.script import check_script, read_script
+from loadbench.catalogue import Catalogue, etag
+from loadbench.errors import Conflict, NotFound, RunFailed, StoreUnavailable
+from loadbench.external import Registration
+from loadbench.launch.script import read_script
 from loadbench.live import LiveView, follow
 from loadbench.model import (
     PARAMETERS,
+    ApiToken,
+    Cluster,
     LoadTest,
     LoadTestRun,
     RunStatus,
@@ -33,10 +38,18 @@ from loadbench.model import (
     ScriptRevision,
     duration_sec,
     invalid_input,
+    now_ms,
 )
 from loadbench.progress import Progress
 
 POLL_S = 0.25
+API_TOKEN_MS = 24 * 3600 * 1000
+_FIELDS = {
+    "users": "default_users",
+    "spawn_rate": "default_spawn_rate",
+    "duration": "default_duration_sec",
+    "max_duration": "max_duration_sec",
+}
 
 
 class Workbench:
@@ -54,6 +67,12 @@ class Workbench:
         Where the receiver listens on loopback. Left out: where it did last time, else a free one.
     by : str, optional
         The name that goes into `createdBy`; left out, the user's.
+    clusters : sequence of Cluster or dict, optional
+        Where runs may be performed, besides the built-in `local`. Left out: those of `loadbench.toml`.
+    host : str, optional
+        The address that the receiver listens on; left out, that of `loadbench.toml`, else loopback.
+    advertised_url : str, optional
+        How clusters on other machines reach the receiver; left out, that of `loadbench.toml`, else its own URL.
 
     Notes
     -----
@@ -68,10 +87,16 @@ class Workbench:
         mongodb_uri: str | None = None,
         port: int | None = None,
         by: str | None = None,
+        clusters: Sequence[Cluster | dict[str, Any]] | None = None,
+        host: str | None = None,
+        advertised_url: str | None = None,
     ) -> None:
         self.scope = Scope.parse(scope, env)
         self.by = by or getpass.getuser()
-        self._backend = Backend.shared(mongodb_uri, port=port)
+        self._api_token: tuple[ApiToken, str] | None = None
+        self._backend = Backend.shared(
+            mongodb_uri, port=port, host=host, advertised_url=advertised_url, clusters=clusters
+        )
 
     def __repr__(self) -> str:
         return html.workbench_line(self.scope, self._backend.receiver.url)
@@ -134,19 +159,15 @@ class Workbench:
             )
         except ValidationError as error:
             raise invalid_input(error, PARAMETERS) from None
-        store = self._backend.store
-        known = store.load_tests.find(self.scope, name=name)
-        changed = not known or store.script_revisions.latest(known[0].id).script != source
-        if check and changed:
-            check_script(source)
+        known = self._backend.store.load_tests.find(self.scope, name=name)
         if not known:
-            store.load_tests.add(wanted)
-            store.script_revisions.add(wanted.id, source, by=self.by)
-            return Test(store.load_tests.get(wanted.id), self)
-        test = store.load_tests.update(known[0].id, updated_by=self.by, **definition)
-        if changed:
-            store.script_revisions.add(test.id, source, by=self.by)
-        return Test(store.load_tests.get(test.id), self)
+            return Test(self._catalogue.create_test(wanted, source, by=self.by, check=check), self)
+        # The script first: should it be broken, nothing has changed.
+        test = Test(known[0], self)
+        if not test._is_latest(source):
+            self._catalogue.revise(test.record.id, source, by=self.by, check=check)
+        test.record = self._catalogue.update_test(test.record.id, by=self.by, **definition)
+        return test
 
     def test(self, name: str) -> Test:
         """Find a test by its name. NotFound lists the ones there are."""
@@ -169,8 +190,108 @@ class Workbench:
         wanted = None if status is None else RunStatus(status)
         return frames.runs(self._backend.store.runs.find(self.scope, status=wanted, limit=limit))
 
+    def register_external(
+        self,
+        name: str,
+        *,
+        target_url: str,
+        users: int = 1,
+        spawn_rate: float = 1,
+        duration: str | int = "1m",
+        notes: str = "",
+        tags: Sequence[str] = (),
+    ) -> Registration:
+        """Register a run of no test, that somebody starts by hand: `print(registration.command)` says how.
+
+        Its pushes arrive as those of any run. If nobody starts it within an hour, it is Failed.
+        """
+        return self._register(
+            self.scope,
+            name=name,
+            target_url=target_url,
+            users=users,
+            spawn_rate=float(spawn_rate),
+            duration_sec=duration_sec(duration),
+            notes=notes,
+            tags=tuple(tags),
+        )
+
+    def _register(self, owner: LoadTest | Scope, **parameters: Any) -> Registration:
+        registered = self._backend.control.register_external(owner, by=self.by, **parameters)
+        return registered._replace(run=Run(registered.run, self))
+
+    def import_csv(self, prefix: str | Path, **about: Any) -> Run:
+        """Import what Locust wrote with `--csv PREFIX`, best together with `--csv-full-history`, as a finished run.
+
+        Locust's files hold no distributions: there are counts, rates and means, but no percentiles.
+
+        Parameters
+        ----------
+        prefix : str or Path
+            As it was given to Locust.
+        **about
+            test (a Test, or its name), name, target_url, users, notes, tags. Without a test, target_url is needed.
+
+        Returns
+        -------
+        Run
+            Importing the same files again gives the same run.
+        """
+        return self._import(imports.read_locust_csv(prefix), about)
+
+    def import_jtl(self, path: str | Path, **about: Any) -> Run:
+        """Import a JMeter result file (JTL, in CSV format with its header) as a finished run with full histograms.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. It is read as a stream, so it may be large.
+        **about
+            test (a Test, or its name), name, target_url, users, notes, tags.
+
+        Returns
+        -------
+        Run
+            Importing the same file again gives the same run.
+        """
+        return self._import(imports.read_jtl(path), about)
+
+    def _import(self, recording: imports.Recording, about: dict[str, Any]) -> Run:
+        test = about.pop("test", None)
+        test = self.test(test) if isinstance(test, str) else test
+        owner = self.scope if test is None else test.record
+        about["tags"] = tuple(about.get("tags", ()))
+        return Run(imports.keep(self._backend.store, recording, owner, by=self.by, **about), self)
+
+    @property
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(self._backend.store)
+
+    @property
+    def api_url(self) -> str:
+        """Where the REST API of this workbench is; `/docs` beside it describes it."""
+        return f"{self._backend.receiver.url}/v1"
+
+    def api_token(self) -> str:
+        """Give a token for the REST API, good for this scope until this workbench is closed, a day at most.
+
+        It is made at the first call and kept in memory only. Pass it on in a header; do not print it.
+        """
+        tokens = self._backend.store.tokens
+        if self._api_token is None or not self._api_token[0].is_good(now_ms() + 60_000):
+            parts = self.scope.model_dump(exclude={"env_id"})
+            token = ApiToken.build(
+                name=self.by, role="admin", created_by=self.by, expires_at=now_ms() + API_TOKEN_MS, **parts
+            )
+            self._api_token = tokens.create_api(token)
+        return self._api_token[1]
+
     def close(self) -> None:
         """Stop the receiver and let go of MongoDB. Runs that go on are found again by the next Workbench."""
+        if self._api_token is not None:
+            with contextlib.suppress(StoreUnavailable):  # it expires by itself
+                self._backend.store.tokens.revoke_api(self._api_token[0].id)
+            self._api_token = None
         self._backend.close()
 
 
@@ -207,13 +328,88 @@ class Test:
             What was changed, and why.
         """
         source = read_script(script)
-        latest = self._store.script_revisions.latest(self.record.id)
-        if (latest.script, latest.description) != (source, note):
-            if check and latest.script != source:
-                check_script(source)
-            self._store.script_revisions.add(self.record.id, source, description=note, by=self._bench.by)
+        if not self._is_latest(source, note):
+            check = check and not self._is_latest(source)
+            self._bench._catalogue.revise(self.record.id, source, description=note, by=self._bench.by, check=check)
         self.record = self._store.load_tests.get(self.record.id)
         return self
+
+    def _is_latest(self, source: bytes, note: str | None = None) -> bool:
+        if not self._store.load_tests.get(self.record.id).latest_revision_number:
+            return False
+        latest = self._store.script_revisions.latest(self.record.id)
+        return latest.script == source and note in (None, latest.description)
+
+    def update(self, **fields: Any) -> Test:
+        """Change the definition, unless somebody else has changed it since this handle saw it.
+
+        Parameters
+        ----------
+        **fields
+            name, description, tags, target_url, users, spawn_rate, duration, max_duration, gates, cluster_id, metadata;
+            as in `Workbench.create_test`. Later runs inherit them.
+
+        Raises
+        ------
+        PreconditionFailed
+            If somebody has: find the test anew with `bench.test(name)`, look at it, and change it then.
+        """
+        changed = {_FIELDS.get(name, name): value for name, value in fields.items()}
+        for name in ("default_duration_sec", "max_duration_sec"):
+            if name in changed:
+                changed[name] = duration_sec(changed[name])
+        for name in ("tags", "gates"):
+            if name in changed:
+                changed[name] = tuple(changed[name])
+        self.record = self._bench._catalogue.update_test(
+            self.record.id, by=self._bench.by, if_match=etag(self.record), **changed
+        )
+        return self
+
+    def delete(self, *, cascade: bool = False) -> None:
+        """Delete the test with its revisions; one that has runs only with `cascade`, which deletes them too."""
+        self._bench._catalogue.delete_test(self.record.id, cascade=cascade)
+
+    def baseline(self) -> pd.DataFrame:
+        """List the runs that others are compared with, newest first."""
+        return frames.runs(self._bench._catalogue.baseline(self.record.id))
+
+    def set_baseline(self, *runs: Run | str) -> Test:
+        """Make these runs, or ids of them, the baseline instead of those that were. They cannot be deleted then."""
+        self.record = self._bench._catalogue.set_baseline(self.record.id, self._ids(runs), by=self._bench.by)
+        return self
+
+    def remove_baseline(self, *runs: Run | str) -> Test:
+        """Take these runs out of the baseline; all, if none is named. The runs stay."""
+        ids = self._ids(runs) or None
+        self.record = self._bench._catalogue.remove_baseline(self.record.id, ids, by=self._bench.by)
+        return self
+
+    def _ids(self, runs: Sequence[Run | str]) -> list[str]:
+        return [run.id if isinstance(run, Run) else self._bench.run(run).id for run in runs]
+
+    def register_external(
+        self,
+        *,
+        name: str | None = None,
+        target_url: str | None = None,
+        users: int | None = None,
+        spawn_rate: float | None = None,
+        duration: str | int | None = None,
+        notes: str = "",
+        tags: Sequence[str] = (),
+    ) -> Registration:
+        """Register a run of this test that somebody starts by hand: `print(registration.command)` says how."""
+        return self._bench._register(
+            self._store.load_tests.get(self.record.id),
+            name=name,
+            target_url=target_url,
+            users=users,
+            spawn_rate=spawn_rate,
+            duration_sec=None if duration is None else duration_sec(duration),
+            notes=notes,
+            tags=tuple(tags),
+        )
 
     def script(self, revision: int | None = None) -> str:
         """Give the source of a revision; the latest if none is named."""
@@ -237,9 +433,10 @@ class Test:
         target_url: str | None = None,
         name: str | None = None,
         revision: int | None = None,
-        workers: int = 0,
+        workers: int | None = None,
         notes: str = "",
         tags: Sequence[str] = (),
+        cluster: str | None = None,
     ) -> Run:
         """Start a run on real Locust and return at once. What is left out is inherited from the test.
 
@@ -253,8 +450,10 @@ class Test:
             `"90s"`, `"1m30s"` or seconds, at most the test's `max_duration`. Locust itself enforces it.
         revision : int, optional
             Which revision to run; left out, the latest.
-        workers : int
-            0 for one Locust process, N for a master with N workers.
+        workers : int, optional
+            0, the default, for one Locust process, N for a master with N workers. For local clusters only.
+        cluster : str, optional
+            The id of a cluster; left out, the test's, else the one that serves its scope, else this machine.
 
         Raises
         ------
@@ -273,6 +472,7 @@ class Test:
             workers=workers,
             notes=notes,
             tags=tuple(tags),
+            cluster_id=cluster,
         )
         return Run(run, self._bench)
 
@@ -359,6 +559,24 @@ class Run:
         self.record = self._bench._backend.control.stop_run(self.record.id)
         return self
 
+    def annotate(
+        self,
+        *,
+        name: str | None = None,
+        notes: str | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: dict[str, str | int | float | bool] | None = None,
+    ) -> Run:
+        """Write on the run, also while it goes on: what is left out stays as it is."""
+        given = {"name": name, "notes": notes, "tags": None if tags is None else tuple(tags), "metadata": metadata}
+        fields = {field: value for field, value in given.items() if value is not None}
+        self.record = self._bench._catalogue.update_run(self.record.id, by=self._bench.by, **fields)
+        return self
+
+    def delete(self) -> None:
+        """Delete the run with all its figures; not while it goes on, nor while it is a baseline."""
+        self._bench._catalogue.delete_run(self.record.id)
+
     def live(self) -> LiveView:
         """Show Plotly charts that follow the run, from its first interval on, whenever they are opened."""
         self.refresh()
@@ -430,5 +648,15 @@ class Run:
         """Write one HTML file that opens anywhere, offline. Left out, `path` is below `reports/`."""
         return reports.report(self._store, self.refresh().record, path)
 
+    def export(self, path: str | Path, table: str = "timeline") -> Path:
+        """Write a table as a CSV file for spreadsheets: timeline, summary, endpoints or failures."""
+        self.refresh()
+        return exports.export(self.record, self._documents(), path, table=table)
+
     def _documents(self) -> list[dict]:
+        if self.record.purged_at is not None:
+            raise NotFound(
+                f"the intervals of {self.id} were deleted {html.show(self.record.purged_at, 'time')} as too old: "
+                "only its totals are left, in run.record.last_metrics"
+            )
         return self._store.ledger.documents(self.record.id)

@@ -22,7 +22,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from tornado.httpserver import HTTPServer
@@ -30,10 +30,17 @@ from tornado.web import Application, RequestHandler
 
 from loadbench.errors import ReceiverError
 from loadbench.store import Store
-from server import ingest
+from server import api, charts, docs, ingest, openapi
 from server.base import DRAIN_BYTES, THREADS, Handler, HostNames, Meters, NotFoundHandler, Service
+from server.operation import pattern
+
+if TYPE_CHECKING:
+    from loadbench.control import ControlPlane
 
 logger = logging.getLogger("loadbench.receiver")
+
+ROUTES = [*api.routes, *charts.routes]
+"""What the API serves: its description at /openapi.json is made of this table."""
 
 BODY_TIMEOUT_S = 9.0
 IDLE_TIMEOUT_S = 9.0
@@ -119,6 +126,8 @@ def make_app(service: Service) -> Application:
     return Application(
         [
             *ingest.routes(service),
+            *[(pattern(template), handler, own) for template, handler in (*ROUTES, *docs.routes)],
+            *openapi.routes_of(service, ROUTES),
             ("/healthz", HealthHandler, own),
             ("/readyz", ReadyHandler, own),
             ("/metrics", MetricsHandler, own),
@@ -181,6 +190,8 @@ class Receiver:
         Bound as well where they are free, so that runs started against an earlier receiver find this one.
     allowed_hosts : iterable of str
         Further names, `name` or `name:port`, under which clients may address this receiver.
+    control : ControlPlane, optional
+        What starts and stops runs for the API; without one, it refuses to.
     """
 
     def __init__(
@@ -191,12 +202,14 @@ class Receiver:
         port: int = 0,
         extra_ports: Iterable[int] = (),
         allowed_hosts: Iterable[str] = (),
+        control: ControlPlane | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self._store = store
         self._extra_ports = tuple(extra_ports)
         self._allowed_hosts = tuple(allowed_hosts)
+        self._control = control
         self.meters = Meters()
         self._feed = Feed()
         self._lock = threading.RLock()
@@ -294,7 +307,9 @@ class Receiver:
     async def _serve(self, sockets: list[socket.socket], names: HostNames, ready: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         executor = ThreadPoolExecutor(THREADS, thread_name_prefix="loadbench-receiver")
-        service = Service(self._store, names=names, feed=self._feed, executor=executor, meters=self.meters)
+        service = Service(
+            self._store, names=names, feed=self._feed, executor=executor, meters=self.meters, control=self._control
+        )
         server = HTTPServer(
             make_app(service),
             max_body_size=DRAIN_BYTES,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout
@@ -26,9 +26,21 @@ from tornado.httputil import split_host_and_port
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from loadbench.agent import wire
-from loadbench.errors import Conflict, InvalidInput, LoadbenchError, NotFound, StoreUnavailable
+from loadbench.catalogue import Catalogue
+from loadbench.errors import (
+    Conflict,
+    InvalidInput,
+    LoadbenchError,
+    NotFound,
+    PreconditionFailed,
+    StoreUnavailable,
+    TargetUnreachable,
+)
 from loadbench.model import invalid_input
 from loadbench.store import Store
+
+if TYPE_CHECKING:  # given as an object: the server does not import what launches
+    from loadbench.control import ControlPlane
 
 logger = logging.getLogger("loadbench.receiver")
 logger.addHandler(logging.NullHandler())  # the receiver never prints: its output would land in whichever cell ran last
@@ -38,6 +50,7 @@ MAX_IN_FLIGHT = 32
 DRAIN_BYTES = 4 * wire.MAX_BODY_BYTES
 """How much of a refused body is read and thrown away, so that the client gets to read why."""
 ANSWER_WITHIN_S = 4.8  # an agent gives up after 5 s
+LONG_S = 60.0
 TOKEN_TTL_S = 5.0
 MAX_TOKEN = 256
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
@@ -70,12 +83,18 @@ def refusal(error: LoadbenchError | ValidationError | ConnectionFailure | Docume
             return Refused(400, "invalid_input", str(error), field=error.field)
         case NotFound():
             return Refused(404, "not_found", str(error))
+        case PreconditionFailed():
+            return Refused(412, "precondition_failed", str(error), field="If-Match")
+        case TargetUnreachable():
+            return Refused(422, "target_unreachable", str(error), field="targetUrl")
         case Conflict():
             return Refused(409, "conflict", str(error))
         case DocumentTooLarge():
             return Refused(413, "too_large", "this is more than one MongoDB document can hold")
         case StoreUnavailable():
             return unavailable(str(error))
+        case LoadbenchError():
+            return Refused(503, "unavailable", str(error), headers={"Retry-After": "1"})
         case _:
             return unavailable("MongoDB does not answer")
 
@@ -115,7 +134,7 @@ class PushTokens:
 
     def known(self, header: str) -> str | None:
         """Answer from memory, without blocking."""
-        digest, now, run_id = _sha256(_bearer(header)[0]), time.monotonic(), None
+        digest, now, run_id = _sha256(bearer(header)[0]), time.monotonic(), None
         with self._lock:
             for known, (expires, of_run) in self._known.items():
                 if hmac.compare_digest(known, digest) and expires > now:
@@ -124,7 +143,7 @@ class PushTokens:
 
     def run_of(self, header: str) -> str | None:
         """Answer from the store. The work is the same for every wrong token, whatever is wrong with it."""
-        token, usable = _bearer(header)
+        token, usable = bearer(header)
         run_id = self._lookup(token)
         if run_id is None or not usable:
             return None
@@ -135,7 +154,7 @@ class PushTokens:
         return run_id
 
 
-def _bearer(header: str) -> tuple[str, bool]:
+def bearer(header: str) -> tuple[str, bool]:
     """Read the token of an `Authorization` header; something of its length that is no token where there is none."""
     scheme, _, token = header.partition(" ")
     usable = scheme.lower() == "bearer" and token.isascii() and 0 < len(token) <= MAX_TOKEN
@@ -195,19 +214,23 @@ class Service:
     names: HostNames
     feed: Feed
     executor: ThreadPoolExecutor
+    control: ControlPlane | None = None
+    catalogue: Catalogue = field(init=False)
     tokens: PushTokens = field(init=False)
     meters: Meters = field(default_factory=Meters)
 
     def __post_init__(self) -> None:
         self.tokens = PushTokens(self.store.tokens.run_of)
+        self.catalogue = Catalogue(self.store)
 
 
 @stream_request_body
 class Handler(RequestHandler):
     """The base of all handlers.
 
-    A request with a body that is refused is still read to its end, up to DRAIN_BYTES, and answered then: closing a
-    connection on unread data resets it, and the client would never see the answer.
+    A request that is refused is still read to its end, up to DRAIN_BYTES of a body, and answered then: closing a
+    connection on unread data resets it, and the client would never see the answer. One without a body too: Tornado
+    closes a connection, without a word, on which it answers before it has read all, and the next request is lost.
     """
 
     cross_site = True
@@ -236,9 +259,10 @@ class Handler(RequestHandler):
         except Refused as refused:
             self._leave()
             expects = self.request.headers.get("Expect")
-            if self.request.method not in _BODY_METHODS or expects or self._announced() > DRAIN_BYTES:
+            if expects or self._announced() > DRAIN_BYTES:
                 raise
             self._refused = refused
+            setattr(self, self.request.method.lower(), self._refuse)  # whatever the handler does with its body
 
     def check(self) -> None:
         """Refuse by the request's head alone."""
@@ -286,22 +310,29 @@ class Handler(RequestHandler):
             raise self._refused
         return b"".join(self._chunks)
 
-    def _refuse(self, *_: str) -> None:
+    def _refuse(self, *_: str, **__: str) -> None:
         self.body()
 
     head = get = post = delete = patch = put = options = _refuse
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """Call something that talks to MongoDB, in the executor."""
+        return await self._call(self.service.executor, ANSWER_WITHIN_S, function, *args)
+
+    async def run_long(self, function: Callable[..., T], *args: Any) -> T:
+        """Call something that may take long, such as Locust, in threads that pushes do not wait for."""
+        return await self._call(None, LONG_S, function, *args)
+
+    async def _call(
+        self, executor: ThreadPoolExecutor | None, within_s: float, function: Callable[..., T], *args: Any
+    ) -> T:
         loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wait_for(
-                loop.run_in_executor(self.service.executor, function, *args), timeout=ANSWER_WITHIN_S
-            )
+            return await asyncio.wait_for(loop.run_in_executor(executor, function, *args), timeout=within_s)
         except (LoadbenchError, ValidationError, ConnectionFailure, ExecutionTimeout, DocumentTooLarge) as error:
             raise refusal(error) from None
         except TimeoutError:
-            raise unavailable("MongoDB does not answer in time") from None
+            raise unavailable(f"there was no answer within {within_s:g} s") from None
 
     def reply(self, status: int, body: dict[str, Any]) -> None:
         self.set_status(status)

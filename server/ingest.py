@@ -15,20 +15,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from loadbench.agent import wire
-from loadbench.agent.histogram import merge, pack, quantile, unpack
+from loadbench.agent.histogram import merge, pack, unpack
 from loadbench.errors import InvalidInput, NotFound
-from loadbench.messages import Heartbeat, IntervalPush, Message, TestStart, TestStop
+from loadbench.messages import Heartbeat, IntervalPush, Message, TestStart, TestStop, interval_of, last_metrics
 from loadbench.model import (
     EARLIEST_MS,
     LATEST_MS,
     Endpoint,
-    ErrorCount,
     Interval,
-    LastMetrics,
     LoadTestRun,
     RunStatus,
     SourceState,
@@ -41,7 +38,6 @@ logger = logging.getLogger("loadbench.receiver")
 
 LEASE_MS = 30_000
 MAX_SOURCES = 256
-MIN_DURATION_MS = 0.001
 _RUNS_REMEMBERED = 256
 _MAX_BUCKET_COUNT = 2**32 - 1
 _OTHER = Endpoint(method="", name=wire.OTHER)
@@ -254,93 +250,6 @@ class Ingest:
 def no_such_run() -> Refused:
     """Answer for a run that does not exist and for one that the token is not for: nobody can tell which it was."""
     return Refused(404, "not_found", "there is no such run")
-
-
-def interval_of(push: IntervalPush, indices: Sequence[int], *, received_at: int, body_sha256: str) -> Interval:
-    """Make the stored interval of a pushed one.
-
-    Parameters
-    ----------
-    push : IntervalPush
-    indices : sequence of int
-        Where each row's endpoint is in the run's endpoint list.
-    received_at : int
-        Unix ms by the receiver's clock.
-    body_sha256 : str
-        Hex digest of the pushed content.
-
-    Returns
-    -------
-    Interval
-        Rates are counts over the measured duration (1/s), `error_rate` is failed / requests in [0, 1], percentiles
-        come from the merged histograms of successful and failed requests; they are absent where nothing was timed.
-
-    Raises
-    ------
-    InvalidInput
-        If the figures are out of every range: a duration under 0.001 ms, sums that overflow.
-    """
-    if push.duration_ms < MIN_DURATION_MS:
-        raise InvalidInput(
-            f"durationMs must be at least {MIN_DURATION_MS}; not {push.duration_ms!r}", field="durationMs"
-        )
-    seconds = push.duration_ms / 1000
-    requests, failed = sum(push.n), sum(push.failures)
-    packed = push.packed
-    histogram = merge(unpack(packed))
-    timed = requests - sum(push.untimed)
-    percentiles = {f"p{p}_ms": quantile(histogram, p / 100) if histogram else None for p in (50, 95, 99)}
-    return Interval.build(
-        id=Interval.key(push.run_id, push.source, push.seq),
-        run_id=push.run_id,
-        source=push.source,
-        seq=push.seq,
-        timestamp=datetime.fromtimestamp(push.timestamp // 1000, UTC).replace(microsecond=push.timestamp % 1000 * 1000),
-        duration_ms=push.duration_ms,
-        users=push.users,
-        workers=push.workers,
-        workers_expected=push.workers_expected,
-        requests=requests,
-        failed=failed,
-        total_rps=requests / seconds,
-        errors_per_sec=failed / seconds,
-        error_rate=failed / requests if requests else 0.0,
-        avg_ms=sum(push.sum_ms) / timed if timed else None,
-        **percentiles,
-        cum_requests=push.cum_requests,
-        cum_failures=push.cum_failures,
-        dropped=push.dropped,
-        cpu_percent=push.cpu_percent,
-        final=push.final,
-        endpoints=tuple(indices),
-        n=push.n,
-        failures=push.failures,
-        untimed=push.untimed,
-        sum_ms=push.sum_ms,
-        failed_sum_ms=push.failed_sum_ms,
-        min_ms=push.min_ms,
-        max_ms=push.max_ms,
-        bytes=push.bytes,
-        histograms=packed,
-        errors=tuple(ErrorCount(endpoint=indices[row], message=text, n=n) for row, text, n in push.errors),
-        received_at=received_at,
-        body_sha256=body_sha256,
-    )
-
-
-def last_metrics(interval: Interval) -> LastMetrics:
-    """Give the totals of an interval, for lists and cards."""
-    return LastMetrics(
-        timestamp=round(interval.timestamp.timestamp() * 1000),
-        users=interval.users,
-        total_rps=interval.total_rps,
-        errors_per_sec=interval.errors_per_sec,
-        p50_ms=interval.p50_ms,
-        p95_ms=interval.p95_ms,
-        p99_ms=interval.p99_ms,
-        cum_requests=interval.cum_requests,
-        cum_failures=interval.cum_failures,
-    )
 
 
 def folded(push: IntervalPush, known: Sequence[Endpoint]) -> IntervalPush:

@@ -193,6 +193,7 @@ def _documents(
             total_rps=requests / interval_s,
             errors_per_sec=failures / interval_s,
             error_rate=failures / requests if requests else 0.0,
+            **_totals(ms[~np.isnan(ms)]),
             cum_requests=cum_requests,
             cum_failures=cum_failures,
             cpu_percent=20.0 + 0.5 * active,
@@ -205,6 +206,15 @@ def _documents(
         )
         documents.append({key: list(v) if isinstance(v, tuple) else v for key, v in interval.to_mongo().items()})
     return documents
+
+
+def _totals(ms: np.ndarray) -> dict[str, float]:
+    """Give the mean and the percentiles of an interval, these as the receiver reads them from the merged histogram."""
+    if not len(ms):
+        return {}
+    exact = {f"p{q}_ms": nearest_rank(ms, q) for q in (50, 95, 99)}
+    buckets = {name: math.ceil(math.log(value) / math.log(GAMMA)) for name, value in exact.items()}
+    return {"avg_ms": float(ms.mean())} | {name: 2 * GAMMA**bucket / (GAMMA + 1) for name, bucket in buckets.items()}
 
 
 def _arrays(row: np.ndarray, rows: int, ms: np.ndarray, failed: np.ndarray, size: np.ndarray) -> dict[str, Any]:

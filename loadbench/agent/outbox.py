@@ -18,6 +18,9 @@ from loadbench.agent.sender import Sender, letter
 from loadbench.agent.settings import Settings
 from loadbench.agent.spool import Letter, Spool
 
+FINISHED_EVERY_S = 0.25
+"""How often a run that is over looks whether all of it is delivered."""
+
 log = logging.getLogger(__name__)
 
 
@@ -46,6 +49,7 @@ class Outbox:
         self._run_id = settings.run_id
         self._state = state
         self._wake, self._closing, self._sent = Event(), Event(), Event()
+        self._closed = False
         self._disk = ThreadPool(1)
         self._notices: list[str] = []
         self._spool = Spool(settings.spool, warn=self._notices.append)  # logged here: its thread has no gevent hub
@@ -70,13 +74,31 @@ class Outbox:
         """Spool an interval."""
         self._write(letter(wire.METRICS, interval, seq=interval["seq"]))
 
+    @property
+    def waiting(self) -> int:
+        """How many messages the receiver has not acknowledged."""
+        return 0 if self._closed else self._on_disk(self._spool.__len__)
+
+    def finish(self) -> None:
+        """Wait until all is delivered, at the pace that the receiver allows, and close."""
+        while self.waiting:
+            gevent.sleep(FINISHED_EVERY_S)
+        self.close(FINISHED_EVERY_S)
+
     def close(self, within_s: float) -> None:
         """Wait for the receiver at most so long; what is left stays in the spool."""
+        if self._closed:
+            return
         self._closing.set()
         self._wake.set()
         self._sent.wait(within_s)
+        if self._closed:
+            return
         left = self._on_disk(self._spool.__len__)
         self._on_disk(lambda: self._spool.close(remove_if_empty=True))
+        self._closed = True
+        if self._sent.is_set():
+            self._disk.kill()  # a persistent master has a thread for each run otherwise
         self._log_notices()
         if left:
             log.warning("%d messages are not delivered; they wait in %s", left, self._spool.path)

@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import locust
@@ -60,11 +60,33 @@ def register() -> None:
     locust.events.init.add_listener(on_init)
 
 
-class Life:
-    """One run, in the process that pushes."""
+class Crew(Protocol):
+    """Which of the workers that are connected to a persistent master take part in a run."""
 
-    def __init__(self, environment: Environment, settings: Settings) -> None:
+    def accepts(self, client_id: str) -> bool:
+        """Say whether a worker is, or was, part of the run."""
+
+    def hashes(self) -> list[str]:
+        """Give the different sha256 of the scripts that they started from."""
+
+
+def begin(environment: Environment, settings: Settings, *, crew: Crew) -> Life:
+    """Record one run of a persistent master, which outlives it: only the workers of `crew` count.
+
+    Its listeners are taken away together with those of the script, by who loads the next one.
+    """
+    return Life(environment, settings, crew=crew)
+
+
+class Life:
+    """One run, in the process that pushes.
+
+    `begun` is set when the test starts, `over` when the run's last message is in the spool.
+    """
+
+    def __init__(self, environment: Environment, settings: Settings, *, crew: Crew | None = None) -> None:
         self._environment = environment
+        self._crew = crew
         self._runner = environment.runner
         self._settings = settings
         self._is_master = isinstance(self._runner, MasterRunner)
@@ -82,7 +104,7 @@ class Life:
         self._causes: dict[str, str] = {}
         self._ends: list[float] = []
         self._cpu, self._worker_cpu = CpuMeter(), {}
-        self._tick, self._over = Event(), Event()
+        self._tick, self.begun, self.over = Event(), Event(), Event()
         self._outbox = Outbox(
             settings,
             role="master" if self._is_master else "local",
@@ -125,6 +147,7 @@ class Life:
             gevent.get_hub().loop.update_now()  # timers count from the loop's clock, which stood still during imports
             self._timer = gevent.spawn_later(self._settings.duration_s, self._deadline)
         gevent.spawn(self._record)
+        self.begun.set()
 
     @guarded
     def on_hello(self, *, msg: Any, **_: Any) -> None:
@@ -137,7 +160,7 @@ class Life:
     def on_worker_report(self, *, client_id: str, data: dict[str, Any], **_: Any) -> None:
         self._receiving = gevent.getcurrent()
         report = data.pop(PAYLOAD, None)
-        if report is None or self._collector is None or self._over.is_set():
+        if report is None or self._collector is None or self.over.is_set() or not self._accepts(client_id):
             return
         self._collector.report(client_id, report["elapsed"], report["rows"], now=self._clock.elapsed())
         self._worker_cpu[client_id] = report["cpu"]
@@ -147,7 +170,7 @@ class Life:
     def on_final(self, *, msg: Any, **_: Any) -> None:
         if self._collector is None:
             self._pids.pop(msg.node_id, None)  # it left before the test began
-        if self._collector is None or self._over.is_set():
+        if self._collector is None or self.over.is_set() or not self._accepts(msg.node_id):
             return
         self._causes[msg.node_id] = msg.data["cause"]
         now = self._clock.elapsed()
@@ -173,7 +196,7 @@ class Life:
             return "user"
         if self._runner.shape_greenlet is not None and self._runner.shape_greenlet is gevent.getcurrent():
             return "shape"
-        if self._is_master and self._runner.worker_count == 0:
+        if self._is_master and self._worker_count() == 0:
             if self._lost():
                 return "workers-lost"
             return "script" if "script" in self._causes.values() else "user"
@@ -182,7 +205,7 @@ class Life:
     @guarded
     def on_stop(self, **_: Any) -> None:
         """Note the end. A master must not go on to kill its receiver before the workers' last reports are in."""
-        if self._clock is None or self._over.is_set():
+        if self._clock is None or self.over.is_set():
             return
         if self._stopped_at is None:
             self._stopped_at = self._clock.elapsed()
@@ -190,7 +213,7 @@ class Life:
         if self._is_master and gevent.getcurrent() is not self._receiving:
             if self._environment.parsed_options.headless:
                 self._runner.send_message("quit")  # Locust sends it after this event: too late for their reports
-            self._over.wait(self._finals_wait_s)
+            self.over.wait(self._finals_wait_s)
 
     @guarded
     def on_quitting(self, **_: Any) -> None:
@@ -203,7 +226,7 @@ class Life:
         self._tick.set()
         deadline = time.monotonic() + EXIT_WAIT_S
         if self._clock is not None:
-            self._over.wait(EXIT_WAIT_S)
+            self.over.wait(EXIT_WAIT_S)
         self._outbox.close(max(deadline - time.monotonic(), 0.1))
         if self._children:
             stopped_for_s = self._clock.elapsed() - self._stopped_at if self._stopped_at is not None else 0
@@ -215,9 +238,23 @@ class Life:
 
     def _deadline(self) -> None:
         self._timer = None  # first of all: whoever cancels the timer would kill this greenlet in the middle of a stop
-        self._stop("duration")
+        self.stop("duration")
 
-    def _stop(self, reason: str) -> None:
+    def finish(self) -> None:
+        """Wait until all is delivered, however long it takes, and let go of the spool: the process goes on."""
+        self._outbox.finish()
+
+    def leave(self, within_s: float) -> None:
+        """Let go of the spool; what is not delivered within that time stays in it."""
+        self._outbox.close(within_s)
+
+    @property
+    def undelivered(self) -> int:
+        """How many messages wait for the receiver."""
+        return self._outbox.waiting
+
+    def stop(self, reason: str) -> None:
+        """End the test, for a reason of `wire.STOP_REASONS`. Blocks until the users have stopped."""
         self._reason = self._reason or reason
         if self._environment.parsed_options.headless:
             self._runner.quit()
@@ -226,9 +263,9 @@ class Life:
 
     def _on_status(self, status: str) -> None:
         """Obey when the receiver says that somebody has stopped the run."""
-        if status == "Stopping" and self._reason is None and self._clock is not None and self._stopped_at is None:
+        if status in ("Stopping", "Stopped") and self._reason is None and self._clock is not None and self._stopped_at is None:
             self._reason = "user"
-            gevent.spawn(self._stop, "user")
+            gevent.spawn(self.stop, "user")
 
     def _record(self) -> None:
         """Make the messages of the run, in order, until it is over."""
@@ -238,7 +275,7 @@ class Life:
             self._tick.clear()
             self._emit()
         self._stop_message()
-        self._over.set()
+        self.over.set()
         if self._reason == "workers-lost" and self._environment.parsed_options.headless:
             self._runner.quit()  # Locust itself would wait for ever for workers to come back
 
@@ -294,10 +331,16 @@ class Life:
             "locust": locust.__version__,
             "python": platform.python_version(),
             "host": printable(platform.node(), wire.MAX_NAME) or "unknown",
-            "workers": self._runner.worker_count if self._is_master else 0,
+            "workers": self._worker_count() if self._is_master else 0,
             "userClasses": [printable(user.__name__, wire.MAX_NAME) for user in self._environment.user_classes],
             "scriptSha256": hashlib.sha256(script.read_bytes()).hexdigest(),
-        }
+        } | ({"workerSha256s": self._crew.hashes()} if self._crew else {})
+
+    def _accepts(self, client_id: str) -> bool:
+        return self._crew is None or self._crew.accepts(client_id)
+
+    def _worker_count(self) -> int:
+        return self._runner.worker_count if self._crew is None else len(self._live())
 
     def _gauges(self) -> Gauges:
         if not self._is_master:
@@ -305,13 +348,14 @@ class Life:
         known = self._known()
         expected = max(self._environment.parsed_options.expect_workers, len(known))
         # While a run stops, a worker that has said its last word and left is not a lost one.
-        workers = self._runner.worker_count if self._last_gauges is None else len(known - self._lost() | self._live())
+        workers = self._worker_count() if self._last_gauges is None else len(known - self._lost() | self._live())
         busiest = max(self._worker_cpu.values(), default=0.0)
         return Gauges(self._runner.user_count, workers, expected, max(self._cpu.percent(), busiest))
 
     def _known(self) -> set[str]:
         """Every worker that was part of the run."""
-        return self._pids.keys() | self._collector.workers | self._causes.keys()
+        known = self._pids.keys() | self._collector.workers | self._causes.keys()
+        return {worker for worker in known if self._accepts(worker)}
 
     def _lost(self) -> set[str]:
         """The workers whose last word is missing."""
@@ -324,14 +368,14 @@ class Life:
         dead = set(self._pids.values()) - self._children.living() if self._children else set()
         clients = self._runner.clients
         active = {client.id for client in (*clients.ready, *clients.spawning, *clients.running)}
-        return {worker for worker in active if self._pids.get(worker) not in dead}
+        return {worker for worker in active if self._pids.get(worker) not in dead and self._accepts(worker)}
 
     def _waiting_state(self) -> str | None:
         """Keep the lease until there are intervals: imports and waiting for workers can take long."""
         return None if self._clock else self._runner.state
 
     def _watch_children(self) -> None:
-        while not self._over.is_set():
+        while not self.over.is_set():
             gevent.sleep(0.2)
             for pid, code in self._children.newly_dead():
                 if self._clock is None:
@@ -341,4 +385,4 @@ class Life:
                 if self._stopped_at is None and not self._signalled and self._reason is None:
                     log.warning("worker process %d ended with exit code %d: its users are gone", pid, code)
                     if not self._children.living():
-                        self._stop("workers-lost")
+                        self.stop("workers-lost")

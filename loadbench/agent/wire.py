@@ -34,3 +34,10 @@ OTHER = "(other)"
 
 STOP_REASONS = ("duration", "user", "gate", "shape", "script", "workers-lost")
 """Why a run ended, as an agent may report it. The control plane adds `error` (could not start) and `lost`."""
+
+AGENT_PREFIX = "/loadbench/v1"
+"""Where a persistent master takes orders, next to Locust's own routes, which it closes."""
+AGENT_PROTOCOL = 1
+ENV_AGENT_TOKEN = "LOADBENCH_AGENT_TOKEN"
+ENV_AGENT_STATE = "LOADBENCH_AGENT_STATE"
+"""What a worker hands to itself when it starts anew: the run and its script, or why they could not be loaded."""

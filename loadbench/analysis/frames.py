@@ -13,7 +13,10 @@ import pandas as pd
 
 from loadbench.analysis.columns import frame, percentile_columns, to_timestamps
 from loadbench.analysis.intervals import Document, Intervals, endpoint_names, timestamps_ms
+from loadbench.analysis.series import of_intervals, percentile_name
 from loadbench.model import LoadTest, LoadTestRun, ScriptRevision
+
+_RATES = ("users", "requests_per_s", "failures_per_s", "requests", "failures", "mean_ms")
 
 
 def timeline(
@@ -34,8 +37,8 @@ def timeline(
     -------
     DataFrame
         A row per interval, in order of time: elapsed_s, timestamp, users, requests_per_s, failures_per_s, requests,
-        failures, mean_ms, the percentiles (p50_ms, p95_ms, p99_ms), workers, cpu_percent. Sources that report at one
-        timestamp share a row: counts, users, workers and rates add up, histograms are merged, and cpu_percent is the
+        failures, mean_ms, the percentiles (p50_ms, p95_ms, p99_ms), workers, cpu_percent. Sources that report
+        together share a row: counts, users, workers and rates add up, histograms are merged, and cpu_percent is the
         highest.
 
     Raises
@@ -45,38 +48,25 @@ def timeline(
     """
     wanted = percentile_columns(percentiles)
     data = Intervals.read(run, documents)
-    slots, slot, row_slot = len(data.slot_ms), data.slot, data.row_slot
-    requests, failures = data.total("requests"), data.total("failed")
-    seconds = data.total("durationMs") / 1000
-    cpu = np.full(slots, -np.inf)
-    np.fmax.at(cpu, slot, data.total("cpuPercent"))
-
-    def added(values: np.ndarray) -> np.ndarray:
-        return np.bincount(slot, weights=values, minlength=slots)
-
-    quantiles = data.entries.quantiles(row_slot, slots, list(wanted.values()))
+    found = of_intervals(data, list(wanted.values()))
     return frame(
         {
             "elapsed_s": data.elapsed_s,
             "timestamp": to_timestamps(data.slot_ms),
-            "users": added(data.total("users")),
-            "requests_per_s": added(requests / seconds),
-            "failures_per_s": added(failures / seconds),
-            "requests": added(requests),
-            "failures": added(failures),
-            "mean_ms": mean(
-                np.bincount(row_slot, weights=data.column("sumMs", np.float64), minlength=slots),
-                data.entries.totals(row_slot, slots),
-            ),
-            **dict(zip(wanted, quantiles.T, strict=True)),
-            "workers": added(data.total("workers")),
-            "cpu_percent": np.where(np.isinf(cpu), np.nan, cpu),
+            **{name: found[name] for name in _RATES},
+            **{name: found[percentile_name(q)] for name, q in wanted.items()},
+            "workers": found["workers"],
+            "cpu_percent": found["cpu_percent"],
         }
     )
 
 
 def endpoints(
-    run: LoadTestRun, documents: Sequence[Document], *, percentiles: Sequence[float] = (50, 95, 99)
+    run: LoadTestRun,
+    documents: Sequence[Document],
+    *,
+    percentiles: Sequence[float] = (50, 95, 99),
+    only: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Answer "how did each endpoint do, second by second?".
 
@@ -88,6 +78,8 @@ def endpoints(
         Its stored intervals, in any order.
     percentiles : sequence of float
         In [0, 100]; empty for none.
+    only : sequence of int, optional
+        The endpoints wanted, by their place in the run's list; all if left out.
 
     Returns
     -------
@@ -102,7 +94,7 @@ def endpoints(
         If a percentile is not in [0, 100], or the run does not know an endpoint of the intervals.
     """
     wanted = percentile_columns(percentiles)
-    data = Intervals.read(run, documents)
+    data = Intervals.read(run, documents, endpoints=only)
     stride = int(data.endpoint.max(initial=0)) + 1
     keys, group = np.unique(data.row_slot * stride + data.endpoint, return_inverse=True)
     groups, slot, endpoint = len(keys), keys // stride, keys % stride
@@ -125,7 +117,7 @@ def endpoints(
             "failures": added(failures),
             "requests_per_s": added(n / seconds),
             "failures_per_s": added(failures / seconds),
-            "mean_ms": mean(added(data.column("sumMs", np.float64)), data.entries.totals(group, groups)),
+            "mean_ms": mean(added(data.column("sumMs", np.float64)), data.timed(group, groups)),
             "min_ms": shortest,
             **dict(zip(wanted, quantiles.T, strict=True)),
             "max_ms": longest,

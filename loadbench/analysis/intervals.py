@@ -23,6 +23,8 @@ Outcome = Literal["all", "ok", "failed"]
 OUTCOMES = ("all", "ok", "failed")
 BUCKETS = LAST_BUCKET - FIRST_BUCKET + 1
 DENSE_GROUPS = 512
+TOGETHER = 0.75
+"""Sources report together if the ends of their intervals are less than this share of an interval apart."""
 
 # What has to be read of a document; the rest (errors, hashes) may be projected away.
 FIELDS = (
@@ -120,7 +122,7 @@ def nearest_rank(percentile: float, n: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Decoded documents. `slot` numbers their distinct timestamps; sources that report together share a slot."""
+    """Decoded documents. `slot` numbers the times at which they end; sources that report together share a slot."""
 
     documents: Sequence[Document]
     origin_ms: float
@@ -130,23 +132,36 @@ class Intervals:
     endpoint: np.ndarray
     entries: Entries
     entry_failed: np.ndarray
+    chosen: np.ndarray
 
     @classmethod
-    def read(cls, run: LoadTestRun, documents: Sequence[Document]) -> Intervals:
-        """Decode raw documents of `metrics_timeseries`. They are not changed."""
+    def read(
+        cls, run: LoadTestRun, documents: Sequence[Document], *, endpoints: Sequence[int] | None = None
+    ) -> Intervals:
+        """Decode raw documents of `metrics_timeseries`. They are not changed.
+
+        Parameters
+        ----------
+        endpoints : sequence of int, optional
+            Leave out the rows of all other endpoints; the intervals themselves stay.
+        """
         documents = list(documents)
-        slot_ms, slot = np.unique(timestamps_ms(documents), return_inverse=True)
+        slot_ms, slot = slots(documents)
         lengths = np.fromiter((len(document["endpoints"]) for document in documents), np.int64, len(documents))
-        row, bucket, count, failed = _decode(documents, lengths)
+        endpoint = _chain(documents, "endpoints", np.int64)
+        interval = np.repeat(np.arange(len(documents)), lengths)
+        chosen = np.ones(len(endpoint), bool) if endpoints is None else np.isin(endpoint, list(endpoints))
+        row, bucket, count, failed = _decode(documents, lengths, chosen)
         return cls(
             documents=documents,
             origin_ms=origin_ms(run, documents),
             slot_ms=slot_ms,
             slot=slot,
-            interval=np.repeat(np.arange(len(documents)), lengths),
-            endpoint=_chain(documents, "endpoints", np.int64),
+            interval=interval[chosen],
+            endpoint=endpoint[chosen],
             entries=Entries(row, bucket, count),
             entry_failed=failed,
+            chosen=chosen,
         )
 
     @property
@@ -160,7 +175,21 @@ class Intervals:
 
     def column(self, field: str, dtype: Any = np.int64) -> np.ndarray:
         """Give one array field of the documents, a value for each row."""
-        return _chain(self.documents, field, dtype)
+        return _chain(self.documents, field, dtype)[self.chosen]
+
+    def timed(self, group: np.ndarray, groups: int) -> np.ndarray:
+        """Count the requests of each group that its sum of times is of; `group` gives the group of each row.
+
+        Requests without a time are in no histogram and not in the sum. A row with a sum but no histogram was imported
+        from a file without distributions: its sum is of all its requests.
+        """
+        n, untimed = self.column("n"), self.column("untimed")
+        without = (untimed == n) & (self.column("sumMs", np.float64) > 0)
+        return np.bincount(group, weights=np.where(without, n, n - untimed), minlength=groups)
+
+    def counts(self, field: str) -> np.ndarray:
+        """Add one array field up, a value for each interval."""
+        return np.bincount(self.interval, weights=self.column(field), minlength=len(self.documents))
 
     def total(self, field: str, dtype: Any = np.float64) -> np.ndarray:
         """Give one scalar field of the documents, a value for each interval; nan where it is absent."""
@@ -187,6 +216,43 @@ class Intervals:
 def timestamps_ms(documents: Sequence[Document]) -> np.ndarray:
     """Give the end of each interval in Unix milliseconds. A date without a zone is UTC, as MongoDB means it."""
     return np.fromiter((_unix_ms(document["timestamp"]) for document in documents), np.int64, len(documents))
+
+
+def slots(documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
+    """Find out which intervals tell of the same time.
+
+    Returns
+    -------
+    slot_ms : array of int64
+        The end of each slot in Unix milliseconds, ascending: that of its last interval.
+    slot : array of int
+        The slot of each document. A source has one interval in a slot; the ends of several sources may be apart by
+        less than three quarters of a usual interval, because each counts its seconds from its own start.
+    """
+    end_ms = timestamps_ms(documents)
+    sources = [document["source"] for document in documents]
+    if len(set(sources)) < 2:
+        return np.unique(end_ms, return_inverse=True)
+    reach_ms = TOGETHER * float(np.median([document["durationMs"] for document in documents]))
+    slot, slot_ms = np.zeros(len(documents), np.int64), []
+    first_ms, members = 0, set()
+    for index in np.argsort(end_ms, kind="stable").tolist():
+        moment = int(end_ms[index])
+        apart = not slot_ms or sources[index] in members or moment - first_ms >= reach_ms
+        if apart and not (slot_ms and moment == slot_ms[-1]):
+            slot_ms.append(moment)
+            first_ms, members = moment, set()
+        slot_ms[-1] = moment
+        members.add(sources[index])
+        slot[index] = len(slot_ms) - 1
+    return np.array(slot_ms, np.int64), slot
+
+
+def whole_slots(documents: Sequence[Document]) -> Sequence[Document]:
+    """Leave out the last slot, which may go on in what was not read; all are given if they are of one slot."""
+    _, slot = slots(documents)
+    last = int(slot.max(initial=0))
+    return [document for document, number in zip(documents, slot, strict=True) if number < last] or documents
 
 
 def origin_ms(run: LoadTestRun, documents: Sequence[Document]) -> float:
@@ -236,8 +302,9 @@ def _chain(documents: Sequence[Document], field: str, dtype: Any) -> np.ndarray:
     return np.array(list(itertools.chain.from_iterable(document[field] for document in documents)), dtype=dtype)
 
 
-def _decode(documents: Sequence[Document], lengths: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Read all packed histograms: for each entry its row, bucket, count, and whether it is of failed requests."""
+def _decode(documents: Sequence[Document], lengths: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Read the packed histograms of the rows chosen: for each entry its row (among those chosen), bucket, count, and
+    whether it is of failed requests."""
     sizes, buckets, counts = [], [], []
     for document, rows in zip(documents, lengths, strict=True):
         packed = document["histograms"]
@@ -255,7 +322,11 @@ def _decode(documents: Sequence[Document], lengths: np.ndarray) -> tuple[np.ndar
     if not sizes:
         empty = np.zeros(0, np.int64)
         return empty, empty, empty, np.zeros(0, bool)
-    size = np.concatenate(sizes)
+    size, bucket, count = np.concatenate(sizes), np.concatenate(buckets), np.concatenate(counts)
+    if not chosen.all():
+        of_chosen = np.repeat(chosen, 2)
+        kept = np.repeat(of_chosen, size)
+        size, bucket, count = size[of_chosen], bucket[kept], count[kept]
     histogram = np.repeat(np.arange(len(size)), size)
-    bucket, count = np.concatenate(buckets).astype(np.int64), np.concatenate(counts).astype(np.int64)
+    bucket, count = bucket.astype(np.int64), count.astype(np.int64)
     return histogram // 2, bucket, count, (histogram % 2).astype(bool)

@@ -164,7 +164,7 @@ def _figures(
         "failure_ratio": mean(failures, requests),
         "requests_per_s": mean(requests, seconds),
         "failures_per_s": mean(failures, seconds),
-        "mean_ms": mean(total_ms, entries.totals(group, groups)),
+        "mean_ms": mean(total_ms, data.timed(group, groups) if outcome == "all" else entries.totals(group, groups)),
         "min_ms": low,
         **dict(zip(wanted, found.T, strict=True)),
         "max_ms": high,

@@ -28,8 +28,8 @@ class Launcher(Protocol):
     None of the methods touches the store: they take the run's record and answer about its processes.
     """
 
-    def start(self, run: LoadTestRun, script: bytes, context: RunContext) -> RunProcess:
-        """Start Locust on exactly these bytes. RunFailed if the processes cannot be started."""
+    def start(self, run: LoadTestRun, script: bytes, context: RunContext) -> RunProcess | None:
+        """Start Locust on exactly these bytes. RunFailed if that fails; None if its processes are somewhere else."""
 
     def is_alive(self, run: LoadTestRun) -> bool | None:
         """Say whether its processes live; None if that cannot be known from here."""
@@ -39,6 +39,9 @@ class Launcher(Protocol):
 
     def kill(self, run: LoadTestRun) -> None:
         """End what is left of the run's processes at once."""
+
+    def deliver(self, run: LoadTestRun, context: RunContext) -> int:
+        """Let what the run's processes left undelivered somewhere else be sent; give the number of messages."""
 
     def last_words(self, run: LoadTestRun) -> str:
         """Say in one line why the processes ended, from what they printed; empty if they said nothing of use."""

@@ -8,6 +8,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -62,6 +63,8 @@ class LocalLauncher:
         except OSError as error:
             raise RunFailed(f"Locust could not be started: {error}") from None
         _children[run.id] = child
+        # Wait for it, or it stays a zombie for as long as this kernel lives.
+        threading.Thread(target=child.wait, name=f"loadbench-reaper-{run.id}", daemon=True).start()
         return RunProcess(
             host=platform.node(),
             pid=child.pid,
@@ -84,6 +87,9 @@ class LocalLauncher:
         if child := _children.get(run.id):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=5)
+
+    def deliver(self, run: LoadTestRun, context: RunContext) -> int:
+        return 0  # its spool is here: the control plane sends it
 
     def last_words(self, run: LoadTestRun) -> str:
         if run.process is None or run.process.host != platform.node():

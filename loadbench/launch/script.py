@@ -59,6 +59,8 @@ def check_script(script: bytes) -> list[str]:
     """
     try:
         compile(script, SCRIPT_NAME, "exec", dont_inherit=True)
+    except (RecursionError, MemoryError):
+        raise ScriptError("the script does not compile: it is nested too deeply", field="script") from None
     except (SyntaxError, ValueError) as error:
         where = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
         reason = error.msg if isinstance(error, SyntaxError) else error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +16,7 @@ from pymongo.uri_parser import parse_uri
 from loadbench.errors import InvalidInput
 from loadbench.home import data_home
 from loadbench.store.documents import Documents, Place, one_line, reaching
+from loadbench.store.idempotency_keys import IdempotencyKeys
 from loadbench.store.load_test_runs import LoadTestRuns
 from loadbench.store.load_tests import LoadTests
 from loadbench.store.metrics_timeseries import Ledger
@@ -51,6 +54,7 @@ _INDEXES = {
         IndexModel([*_SCOPE, ("status", ASCENDING)]),
         IndexModel([("status", ASCENDING)]),
         IndexModel([_NEWEST]),
+        IndexModel([("finishedAt", ASCENDING)]),
     ],
     "metrics_timeseries": [
         # `seq` is there so that reading a run in order needs no sort in memory, which MongoDB limits to 100 MB.
@@ -58,7 +62,11 @@ _INDEXES = {
         IndexModel([("runId", ASCENDING), ("source", ASCENDING), ("seq", ASCENDING)]),
         IndexModel([("timestamp", ASCENDING)]),
     ],
-    "tokens": [IndexModel([("runId", ASCENDING)])],
+    "tokens": [
+        IndexModel([("runId", ASCENDING)]),
+        IndexModel([("tokenId", ASCENDING)], unique=True, partialFilterExpression={"kind": "api"}),
+    ],
+    "idempotency_keys": [IndexModel([("expiresAt", ASCENDING)])],
 }
 
 
@@ -79,6 +87,7 @@ class Store:
         self.runs = LoadTestRuns(self._documents("load_test_runs"), self._documents("load_tests"))
         self.ledger = Ledger(self._documents("metrics_timeseries"))
         self.tokens = Tokens(self._documents("tokens"))
+        self.idempotency_keys = IdempotencyKeys(self._documents("idempotency_keys"))
 
     @classmethod
     def open(cls, uri: str | None = None, *, home: Path | None = None) -> Self:
@@ -116,6 +125,19 @@ class Store:
             client.close()
             raise
         return store
+
+    @classmethod
+    @contextmanager
+    def open_briefly(cls) -> Iterator[Self]:
+        """Open the store for a `with` block; an embedded mongod that had to be started for it is stopped after it."""
+        mongod = Mongod(data_home())
+        ran_before = mongod.status().running
+        try:
+            with cls.open() as store:
+                yield store
+        finally:
+            if not ran_before:
+                mongod.stop()
 
     def ensure_indexes(self) -> None:
         """Make the collections and indexes that are not there yet; several processes may do it at once."""

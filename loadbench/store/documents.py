@@ -97,6 +97,13 @@ class Documents:
         with reaching(self._place):
             self._collection.insert_one(document)
 
+    def insert_all(self, documents: Sequence[dict[str, Any]]) -> None:
+        with reaching(self._place):
+            self._collection.insert_many(documents, ordered=False)
+
+    def count(self, where: Mapping[str, Any]) -> int:
+        return self._read(lambda: self._collection.count_documents(where))
+
     def one(self, where: Mapping[str, Any], *, sort: Sequence[tuple[str, int]] | None = None,
             fields: Iterable[str] | None = None) -> dict[str, Any] | None:  # fmt: skip
         return self._read(lambda: self._collection.find_one(where, _projection(fields), sort=sort))
@@ -149,6 +156,12 @@ def changes(record: type[Record], fields: Mapping[str, Any], *, fixed: frozenset
     values = checked.model_dump(by_alias=True, exclude_none=True, include=set(fields))
     absent = {_alias(record, name): "" for name, value in fields.items() if value is None}
     return {"$set": values} | ({"$unset": absent} if absent else {})
+
+
+def unchanged(seen: Record, names: Iterable[str]) -> dict[str, Any]:
+    """Give the filter for a document whose fields `names` have the values of `seen`."""
+    values = seen.model_dump(by_alias=True, include=set(names))
+    return {name: {"$eq": value} for name, value in values.items()}  # $eq: else a key of metadata may be an operator
 
 
 @cache

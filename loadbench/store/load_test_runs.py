@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError
@@ -21,13 +21,15 @@ from loadbench.model import (
     SourceState,
     now_ms,
 )
-from loadbench.store.documents import NEWEST_FIRST, Documents, changes
+from loadbench.store.documents import NEWEST_FIRST, Documents, changes, unchanged
 from loadbench.store.load_tests import within
+from loadbench.store.paging import Page, page
 
 _FIXED = frozenset(
     {"id", "account_id", "org_id", "project_id", "load_test_id", "status", "endpoints", "sources"}
     | {"created_at", "created_by", "updated_at"}
 )
+_WRITTEN = frozenset({"name", "notes", "tags", "metadata"})
 _SHOWN = 5
 
 
@@ -60,6 +62,9 @@ class LoadTestRuns:
             if (stored.created_at, stored.load_test_id, stored.name) != (run.created_at, run.load_test_id, run.name):
                 raise Conflict(f"there is another run {run.id} already: give this one an id of its own") from None
         self._note(stored)
+        if run.load_test_id and not self._tests.one({"_id": run.load_test_id}, fields=("_id",)):
+            self.delete(run.id)
+            raise NotFound(f"test {run.load_test_id} was deleted meanwhile: there is nothing to run")
         return stored
 
     def get(self, run_id: str) -> LoadTestRun:
@@ -113,6 +118,14 @@ class LoadTestRuns:
             where["status"] = {"$in": [_status(item) for item in wanted]}
         return [LoadTestRun.from_mongo(found) for found in self._runs.many(where, sort=NEWEST_FIRST, limit=limit)]
 
+    def page(self, where: Mapping[str, Any], **how: Any) -> Page[LoadTestRun]:
+        """List runs that fit a MongoDB filter, a page at a time, without their endpoints and sources.
+
+        `how` as in `paging.page`.
+        """
+        searched = ("name", "notes", "_id")
+        return page(self._runs, LoadTestRun, where, searched=searched, without=("endpoints", "sources"), **how)
+
     def move(
         self, run_id: str, to: RunStatus, *, when: Iterable[RunStatus] | None = None, **fields: Any
     ) -> LoadTestRun | None:
@@ -153,6 +166,41 @@ class LoadTestRuns:
         if document is None:
             raise _unknown(run_id)
         return LoadTestRun.from_mongo(document)
+
+    def annotate(self, run_id: str, *, seen: LoadTestRun | None = None, **fields: Any) -> LoadTestRun | None:
+        """Change what people write on a run: name, notes, tags, metadata; None if they are not as `seen` any more."""
+        change = changes(LoadTestRun, fields, fixed=_FIXED)
+        change["$set"]["updatedAt"] = now_ms()
+        condition = unchanged(seen, _WRITTEN) if seen else {}
+        document = self._runs.take({"_id": run_id} | condition, change)
+        if document is None:
+            if not self._runs.one({"_id": run_id}, fields=("_id",)):
+                raise _unknown(run_id)
+            return None
+        run = LoadTestRun.from_mongo(document)
+        if "name" in fields and run.load_test_id:
+            self._tests.update(
+                {"_id": run.load_test_id, "recentRuns.runId": run.id}, {"$set": {"recentRuns.$.name": run.name}}
+            )
+        return run
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run's record, and its entry in `recentRuns`. Its intervals are the ledger's."""
+        found = self._runs.one({"_id": run_id}, fields=("loadTestId",))
+        self._runs.delete({"_id": run_id})
+        if found and found.get("loadTestId"):
+            self._tests.update({"_id": found["loadTestId"]}, {"$pull": {"recentRuns": {"runId": run_id}}})
+
+    def get_all(self, run_ids: Iterable[str]) -> list[LoadTestRun]:
+        """Fetch the runs of these ids that there are."""
+        return [LoadTestRun.from_mongo(found) for found in self._runs.many({"_id": {"$in": list(run_ids)}})]
+
+    def unpurged(self, *, ended_before: int) -> list[LoadTestRun]:
+        """List the runs that ended, and came here, before a time in Unix ms and keep their intervals; oldest first."""
+        before = {"finishedAt": {"$lt": ended_before}, "createdAt": {"$lt": ended_before}}
+        over = [status for status in RunStatus if status.is_final]
+        where = before | {"status": {"$in": over}, "purgedAt": {"$exists": False}}
+        return [LoadTestRun.from_mongo(found) for found in self._runs.many(where, sort=(("finishedAt", 1),))]
 
     def touch(
         self,

@@ -17,6 +17,7 @@ Appended = Literal["created", "duplicate", "conflict"]
 
 FIELDS = tuple("_id" if name == "id" else info.alias or name for name, info in Interval.model_fields.items())
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BATCH = 500
 _COUNTS = ("seq", "requests", "failed", "cumRequests")
 
 
@@ -43,6 +44,16 @@ class Ledger:
             return "duplicate" if stored and stored["bodySha256"] == interval.body_sha256 else "conflict"
         return "created"
 
+    def fill(self, intervals: Sequence[Interval]) -> None:
+        """Write the intervals of a run that nobody pushes to, many at once. None of them may be there yet."""
+        for start in range(0, len(intervals), _BATCH):
+            self._intervals.insert_all([interval.to_mongo() for interval in intervals[start : start + _BATCH]])
+
+    def delete(self, run_id: str) -> None:
+        """Delete all intervals of a run, in parts that take MongoDB less than a second each."""
+        while found := self._intervals.many({"runId": run_id}, limit=_BATCH, fields=("_id",)):
+            self._intervals.delete({"_id": {"$in": [document["_id"] for document in found]}})
+
     def documents(
         self,
         run_id: str,
@@ -51,6 +62,7 @@ class Ledger:
         end_ms: int | None = None,
         after: dict[str, int] | None = None,
         fields: Iterable[str] | None = None,
+        limit: int = 0,
     ) -> list[dict[str, Any]]:
         """Read a run's intervals as stored, by time.
 
@@ -64,6 +76,8 @@ class Ledger:
             Source -> the last seq seen of it. Only later intervals are given, and all of the sources not named.
         fields : iterable of str, optional
             The fields wanted, named as in MongoDB; `timestamp`, `source` and `seq` are always there. All if left out.
+        limit : int
+            Only so many, the earliest; 0 for all.
 
         Returns
         -------
@@ -79,10 +93,11 @@ class Ledger:
         if start_ms is not None or end_ms is not None:
             where["timestamp"] = {operator: bound for operator, bound in window.items() if bound is not None}
         if not after:
-            return self._intervals.many(where, sort=(("timestamp", 1), ("seq", 1)), fields=wanted)
+            return self._intervals.many(where, sort=(("timestamp", 1), ("seq", 1)), limit=limit, fields=wanted)
         # Sorted here: with a sort asked of it, MongoDB prefers the index by time and reads the whole run.
         later = self._intervals.many({"$or": [where | part for part in _later(after)]}, fields=wanted)
-        return sorted(later, key=lambda document: (document["timestamp"], document["seq"]))
+        later.sort(key=lambda document: (document["timestamp"], document["seq"]))
+        return later[:limit] if limit else later
 
     def check(self, run: LoadTestRun) -> tuple[Completeness, list[Gap]]:
         """Answer "is everything here that the run's sources said they sent?".

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
 from loadbench.errors import NotFound
-from loadbench.model import ScriptRevision, now_ms
+from loadbench.model import RevisionEntry, ScriptRevision, now_ms
 from loadbench.store.documents import Documents
+from loadbench.store.paging import Page, page
 
 _NEWEST = (("revisionNumber", -1),)
 
@@ -21,10 +23,13 @@ class ScriptRevisions:
         self._revisions = revisions
         self._tests = tests
 
-    def add(self, test_id: str, script: bytes, *, description: str = "", by: str = "unknown") -> ScriptRevision:
+    def add(
+        self, test_id: str, script: bytes, *, description: str = "", by: str = "unknown", after: int | None = None
+    ) -> ScriptRevision | None:
         """Store a script as the test's next revision, even if it equals the latest.
 
-        The number is the next free one by the unique index: of several writers at once, each gets its own.
+        The number is the next free one by the unique index: of several writers at once, each gets its own. With
+        `after` it is stored only if that is the test's last number still; None if it is not.
 
         Raises
         ------
@@ -36,9 +41,12 @@ class ScriptRevisions:
         content = base64.b64encode(script).decode("ascii")
         sha256 = hashlib.sha256(script).hexdigest()
         while True:
+            last = self._last_number(test_id)
+            if after is not None and last != after:
+                return None
             revision = ScriptRevision.build(
                 load_test_id=test_id,
-                revision_number=self._last_number(test_id) + 1,
+                revision_number=last + 1,
                 script_content=content,
                 sha256=sha256,
                 description=description,
@@ -77,6 +85,14 @@ class ScriptRevisions:
         """List a test's revisions, from the first to the latest."""
         documents = self._revisions.many({"loadTestId": test_id}, sort=(("revisionNumber", 1),))
         return [ScriptRevision.from_mongo(document) for document in documents]
+
+    def delete_all(self, test_id: str) -> None:
+        """Delete all revisions of a test that is deleted."""
+        self._revisions.delete({"loadTestId": test_id})
+
+    def page(self, test_id: str, **how: Any) -> Page[RevisionEntry]:
+        """List a test's revisions without their scripts, a page at a time; `how` as in `paging.page`."""
+        return page(self._revisions, RevisionEntry, {"loadTestId": test_id}, **how)
 
     def _last_number(self, test_id: str) -> int:
         test = self._tests.one({"_id": test_id}, fields=("latestRevisionNumber",))

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-MEASUREMENTS = ("plugin", "ingest", "live")
+MEASUREMENTS = ("plugin", "ingest", "live", "charts")
 
 
 def main() -> int:
