@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Run": "loadbench.workbench",
+    "Run": "loadbench.load_test_run",
     "sample_shop": "loadbench.demo_target",
     "Scope": "loadbench.model",
-    "Test": "loadbench.workbench",
+    "Test": "loadbench.load_test",
     "Workbench": "loadbench.workbench",
 }
 
 __all__ = ["Run", "Scope", "Test", "Workbench", "__version__", "sample_shop"]
 
 if TYPE_CHECKING:
+    from loadbench.load_test import Test
+    from loadbench.load_test_run import Run
     from loadbench.model import Scope
-    from loadbench.workbench import Run, Test, Workbench
+    from loadbench.workbench import Workbench
 
 
 def __getattr__(name: str) -> Any:

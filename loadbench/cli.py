@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--spawn-rate", type=float, default=1.0, help="users per second (default: %(default)s)")
     run.add_argument("--duration", default="1m", help="such as 90s or 1m30s (default: %(default)s)")
     run.add_argument("--max-duration", default="1h", help="the test's safety limit (default: %(default)s)")
+    run.add_argument("--web-ui", action="store_true", help="Locust's own web interface beside the run")
     run.add_argument("--workers", type=int, help="0: one process; N: a master and N workers (default: 0)")
     run.add_argument("--cluster", help="id of a cluster (default: the one that serves the scope, else this machine)")
     run.add_argument("--report", type=Path, help="also write the HTML run summary to this file")
@@ -233,9 +234,11 @@ def run_test(options: argparse.Namespace) -> int:
             duration=options.duration,
             max_duration=options.max_duration,
         )
-        run = test.start(workers=options.workers, cluster=options.cluster)
+        run = test.start(workers=options.workers, cluster=options.cluster, web_ui=options.web_ui)
         if not options.json:
             print(f"{run.id}: {test.name} revision {run.record.revision_number} on {run.record.target_url}", flush=True)
+            if run.record.web_url:
+                print(f"Locust's own web interface: {run.record.web_url}", flush=True)
         try:
             run.wait()
         except KeyboardInterrupt:

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +24,18 @@ from loadbench.external import START_WITHIN_S, Registration, command_line, exter
 from loadbench.home import data_home
 from loadbench.launch.base import KILL_AFTER_S, Launcher, RunContext
 from loadbench.launch.choice import ClusterChoice
-from loadbench.model import PARAMETERS, Cluster, LoadTest, LoadTestRun, RunStatus, Scope, invalid_input, new_id, now_ms
+from loadbench.model import (
+    PARAMETERS,
+    Cluster,
+    LoadTest,
+    LoadTestRun,
+    RunStatus,
+    Scope,
+    invalid_input,
+    new_id,
+    now_ms,
+    script_arguments,
+)
 from loadbench.store import Store
 
 log = logging.getLogger(__name__)
@@ -84,11 +95,14 @@ class ControlPlane:
         tags: tuple[str, ...] = (),
         run_id: str | None = None,
         cluster_id: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        web_ui: bool = False,
     ) -> LoadTestRun:
         """Start a run; what is left out is inherited from the test, and `run_id` is made up.
 
         `cluster_id` names the cluster; left out, it is the test's, or the one that fits its scope best. `workers` is
-        for local ones only.
+        for local ones only, and so is `web_ui`: Locust's own web interface beside the run, at the run's `web_url`.
+        `arguments` are values for those that the script itself defines: `{"shop": "corner"}`.
 
         Raises
         ------
@@ -100,12 +114,13 @@ class ControlPlane:
         script = self._revision(test, revision)
         cluster = resolve(self.clusters, test, cluster_id)
         if workers and cluster.kind != "local":
-            raise InvalidInput(
-                f"cluster {cluster.id} has the workers that it has: leave workers out", field="workers"
-            )
+            raise InvalidInput(f"cluster {cluster.id} has the workers that it has: leave workers out", field="workers")
+        if web_ui and cluster.kind != "local":
+            raise InvalidInput(f"cluster {cluster.id} is not local: leave web_ui out", field="web_ui")
         run = _new_run(
             test,
             cluster_id=cluster.id,
+            web_url=f"http://127.0.0.1:{_free_port()}" if web_ui else None,
             id=run_id or new_id("run"),
             script_revision_id=script.id,
             revision_number=script.revision_number,
@@ -117,6 +132,7 @@ class ControlPlane:
             workers=cluster.workers if workers is None else workers,
             notes=notes,
             tags=tags,
+            arguments=script_arguments(arguments or {}),
             receiver_url=self._url_for(cluster),
             lease_expires_at=now_ms() + LEASE_MS,
             created_by=by,
@@ -207,6 +223,8 @@ class ControlPlane:
                 self.retain()
             except StoreUnavailable as error:
                 log.warning("runs cannot be looked after: %s", error)
+            except Exception:  # whatever it is, no run may stay Running because this thread has died
+                log.exception("runs could not be looked after this time")
 
     def retain(self) -> None:
         """Once an hour, delete the intervals that are older than the retention, if one is set; a few runs at a time."""
@@ -218,17 +236,23 @@ class ControlPlane:
     def reconcile(self) -> None:
         """Compare every active run with its processes, and move those that are not what they say."""
         for run in self._store.runs.find(status=ACTIVE, limit=1000):
-            alive = self._launcher.is_alive(run)
-            if alive:
-                self._hurry(run)
-            elif alive is False:
-                self._bury(run)
-            elif run.origin == "external" and run.status is RunStatus.PENDING:
-                if _is_unheard(run) and now_ms() > run.created_at + 1000 * START_WITHIN_S:
-                    error = f"nobody started it within {START_WITHIN_S // 60} minutes: register it again"
-                    self._withdraw(run, RunStatus.FAILED, stop_reason="error", error=error)
-            elif (run.lease_expires_at or 0) < now_ms():
-                self._fail(run, "nothing was heard of it for 30 s, and its processes cannot be seen from here", "lost")
+            try:
+                self._reconcile(run)
+            except (LoadbenchError, OSError) as error:
+                log.warning("%s cannot be looked after: %s", run.id, error)  # the others still can
+
+    def _reconcile(self, run: LoadTestRun) -> None:
+        alive = self._launcher.is_alive(run)
+        if alive:
+            self._hurry(run)
+        elif alive is False:
+            self._bury(run)
+        elif run.origin == "external" and run.status is RunStatus.PENDING:
+            if _is_unheard(run) and now_ms() > run.created_at + 1000 * START_WITHIN_S:
+                error = f"nobody started it within {START_WITHIN_S // 60} minutes: register it again"
+                self._withdraw(run, RunStatus.FAILED, stop_reason="error", error=error)
+        elif (run.lease_expires_at or 0) < now_ms():
+            self._fail(run, "nothing was heard of it for 30 s, and its processes cannot be seen from here", "lost")
 
     def _hurry(self, run: LoadTestRun) -> None:
         """End by force what had its time: a stop that is not obeyed, a run far over its duration."""
@@ -339,6 +363,12 @@ def _new_run(test: LoadTest, **fields: object) -> LoadTestRun:
             field="duration",
         )
     return run
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def check_target(url: str, *, within_s: float = 3.0) -> None:

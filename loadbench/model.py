@@ -78,6 +78,8 @@ SpawnRate = Annotated[float, Field(gt=0, le=100_000, strict=False)]
 Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
 WorkerCount = Annotated[int, Field(ge=0, le=1000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ScriptArgument = Annotated[str, Field(pattern=r"^--[A-Za-z][A-Za-z0-9_-]{0,63}(=.*)?$", max_length=1000)]
+"""One of a script's own command line arguments, as `--shop=corner`."""
 Source = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
@@ -459,6 +461,7 @@ class LoadTestRun(Scoped, Audited):
     spawn_rate: SpawnRate
     duration_sec: Seconds
     workers: WorkerCount = 0
+    arguments: Items(ScriptArgument, max_length=100) = ()
     origin: Origin = "launched"
     status: Annotated[RunStatus, Field(strict=False)] = RunStatus.PENDING
     stop_reason: StopReason | None = None
@@ -471,6 +474,7 @@ class LoadTestRun(Scoped, Audited):
     purged_at: Millis | None = None
     lease_expires_at: Millis | None = None
     receiver_url: Url | None = None
+    web_url: Annotated[Url | None, Field(description="Locust's own web interface, while the run goes on.")] = None
     clock_skew_ms: int | None = None
     workers_lost: Count = 0
     last_metrics: LastMetrics | None = None
@@ -539,6 +543,19 @@ class Interval(Record):
     def key(run_id: str, source: str, seq: int) -> str:
         """Give the ledger's unique key. A string: a sub-document with its fields in another order is another key."""
         return f"{run_id}:{source}:{seq}"
+
+
+def script_arguments(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write values for a script's own arguments as its command line: `{"shop": "corner"}` is `--shop=corner`.
+
+    True gives the bare option, False and None none at all.
+    """
+    given = {name.replace("_", "-"): value for name, value in values.items()}
+    return tuple(
+        f"--{name}" if value is True else f"--{name}={value}"
+        for name, value in given.items()
+        if value is not None and value is not False
+    )
 
 
 _DURATION = re.compile(r"^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?$")

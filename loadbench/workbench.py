@@ -1,55 +1,41 @@
-"""The notebook's handles: Workbench, Test and Run. The composition root of everything below.
+"""Workbench: where a notebook begins, and the composition root of everything below.
 
 A handle holds the record that it saw last and the store behind it. A verb changes the world, a property does no I/O.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import difflib
 import getpass
-import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 from pydantic import ValidationError
 
-from loadbench import exports, html, imports, plots, reports
+from loadbench import html, imports
 from loadbench.analysis import frames
-from loadbench.analysis.summary import quantiles, summary
 from loadbench.backend import Backend
-from loadbench.catalogue import Catalogue, etag
-from loadbench.errors import Conflict, NotFound, RunFailed, StoreUnavailable
+from loadbench.catalogue import Catalogue
+from loadbench.errors import NotFound, StoreUnavailable
 from loadbench.external import Registration
 from loadbench.launch.script import read_script
-from loadbench.live import LiveView, follow
+from loadbench.load_test import Test
+from loadbench.load_test_run import Run
 from loadbench.model import (
     PARAMETERS,
     ApiToken,
     Cluster,
     LoadTest,
-    LoadTestRun,
     RunStatus,
     Scope,
-    ScriptRevision,
     duration_sec,
     invalid_input,
     now_ms,
 )
-from loadbench.progress import Progress
 
-POLL_S = 0.25
 API_TOKEN_MS = 24 * 3600 * 1000
-_FIELDS = {
-    "users": "default_users",
-    "spawn_rate": "default_spawn_rate",
-    "duration": "default_duration_sec",
-    "max_duration": "max_duration_sec",
-}
 
 
 class Workbench:
@@ -293,370 +279,3 @@ class Workbench:
                 self._backend.store.tokens.revoke_api(self._api_token[0].id)
             self._api_token = None
         self._backend.close()
-
-
-class Test:
-    """A load test, its script's revisions, and its runs."""
-
-    __test__ = False  # pytest: not a test class
-
-    def __init__(self, record: LoadTest, bench: Workbench) -> None:
-        self.record = record
-        self._bench = bench
-        self._store = bench._backend.store
-
-    def __repr__(self) -> str:
-        return html.test_line(self.record)
-
-    def _repr_html_(self) -> str:
-        return html.test_card(self.record)
-
-    @property
-    def name(self) -> str:
-        return self.record.name
-
-    def revise(self, script: str | Path, *, note: str = "", check: bool = True) -> Test:
-        """Store an edit of the script as the next revision; earlier ones stay as they are.
-
-        The same script with the same note as the latest revision is no edit: running the cell again changes nothing.
-
-        Parameters
-        ----------
-        script : str or Path
-            As in `Workbench.create_test`.
-        note : str
-            What was changed, and why.
-        """
-        source = read_script(script)
-        if not self._is_latest(source, note):
-            check = check and not self._is_latest(source)
-            self._bench._catalogue.revise(self.record.id, source, description=note, by=self._bench.by, check=check)
-        self.record = self._store.load_tests.get(self.record.id)
-        return self
-
-    def _is_latest(self, source: bytes, note: str | None = None) -> bool:
-        if not self._store.load_tests.get(self.record.id).latest_revision_number:
-            return False
-        latest = self._store.script_revisions.latest(self.record.id)
-        return latest.script == source and note in (None, latest.description)
-
-    def update(self, **fields: Any) -> Test:
-        """Change the definition, unless somebody else has changed it since this handle saw it.
-
-        Parameters
-        ----------
-        **fields
-            name, description, tags, target_url, users, spawn_rate, duration, max_duration, gates, cluster_id, metadata;
-            as in `Workbench.create_test`. Later runs inherit them.
-
-        Raises
-        ------
-        PreconditionFailed
-            If somebody has: find the test anew with `bench.test(name)`, look at it, and change it then.
-        """
-        changed = {_FIELDS.get(name, name): value for name, value in fields.items()}
-        for name in ("default_duration_sec", "max_duration_sec"):
-            if name in changed:
-                changed[name] = duration_sec(changed[name])
-        for name in ("tags", "gates"):
-            if name in changed:
-                changed[name] = tuple(changed[name])
-        self.record = self._bench._catalogue.update_test(
-            self.record.id, by=self._bench.by, if_match=etag(self.record), **changed
-        )
-        return self
-
-    def delete(self, *, cascade: bool = False) -> None:
-        """Delete the test with its revisions; one that has runs only with `cascade`, which deletes them too."""
-        self._bench._catalogue.delete_test(self.record.id, cascade=cascade)
-
-    def baseline(self) -> pd.DataFrame:
-        """List the runs that others are compared with, newest first."""
-        return frames.runs(self._bench._catalogue.baseline(self.record.id))
-
-    def set_baseline(self, *runs: Run | str) -> Test:
-        """Make these runs, or ids of them, the baseline instead of those that were. They cannot be deleted then."""
-        self.record = self._bench._catalogue.set_baseline(self.record.id, self._ids(runs), by=self._bench.by)
-        return self
-
-    def remove_baseline(self, *runs: Run | str) -> Test:
-        """Take these runs out of the baseline; all, if none is named. The runs stay."""
-        ids = self._ids(runs) or None
-        self.record = self._bench._catalogue.remove_baseline(self.record.id, ids, by=self._bench.by)
-        return self
-
-    def _ids(self, runs: Sequence[Run | str]) -> list[str]:
-        return [run.id if isinstance(run, Run) else self._bench.run(run).id for run in runs]
-
-    def register_external(
-        self,
-        *,
-        name: str | None = None,
-        target_url: str | None = None,
-        users: int | None = None,
-        spawn_rate: float | None = None,
-        duration: str | int | None = None,
-        notes: str = "",
-        tags: Sequence[str] = (),
-    ) -> Registration:
-        """Register a run of this test that somebody starts by hand: `print(registration.command)` says how."""
-        return self._bench._register(
-            self._store.load_tests.get(self.record.id),
-            name=name,
-            target_url=target_url,
-            users=users,
-            spawn_rate=spawn_rate,
-            duration_sec=None if duration is None else duration_sec(duration),
-            notes=notes,
-            tags=tuple(tags),
-        )
-
-    def script(self, revision: int | None = None) -> str:
-        """Give the source of a revision; the latest if none is named."""
-        return self._revision(revision).script.decode(errors="replace")
-
-    def revisions(self) -> pd.DataFrame:
-        """List the revisions: number, sha256, note, who and when."""
-        return frames.revisions(self._store.script_revisions.all(self.record.id))
-
-    def diff(self, old: int, new: int) -> str:
-        """Compare two revisions, as a unified diff."""
-        before, after = self.script(old).splitlines(keepends=True), self.script(new).splitlines(keepends=True)
-        return "".join(difflib.unified_diff(before, after, f"revision {old}", f"revision {new}"))
-
-    def start(
-        self,
-        *,
-        users: int | None = None,
-        spawn_rate: float | None = None,
-        duration: str | int | None = None,
-        target_url: str | None = None,
-        name: str | None = None,
-        revision: int | None = None,
-        workers: int | None = None,
-        notes: str = "",
-        tags: Sequence[str] = (),
-        cluster: str | None = None,
-    ) -> Run:
-        """Start a run on real Locust and return at once. What is left out is inherited from the test.
-
-        Parameters
-        ----------
-        users : int, optional
-            Number of users, at least 1.
-        spawn_rate : float, optional
-            Users started per second, above 0.
-        duration : str or int, optional
-            `"90s"`, `"1m30s"` or seconds, at most the test's `max_duration`. Locust itself enforces it.
-        revision : int, optional
-            Which revision to run; left out, the latest.
-        workers : int, optional
-            0, the default, for one Locust process, N for a master with N workers. For local clusters only.
-        cluster : str, optional
-            The id of a cluster; left out, the test's, else the one that serves its scope, else this machine.
-
-        Raises
-        ------
-        InvalidInput, NotFound, TargetUnreachable
-            Before anything is started.
-        """
-        run = self._bench._backend.control.start_run(
-            self._store.load_tests.get(self.record.id),
-            by=self._bench.by,
-            users=users,
-            spawn_rate=spawn_rate,
-            duration_sec=None if duration is None else duration_sec(duration),
-            target_url=target_url,
-            name=name,
-            revision=revision,
-            workers=workers,
-            notes=notes,
-            tags=tuple(tags),
-            cluster_id=cluster,
-        )
-        return Run(run, self._bench)
-
-    def active_run(self) -> Run | None:
-        """Find the newest run of this test that is not over: what a restarted kernel goes on with."""
-        active = [status for status in RunStatus if not status.is_final]
-        found = self._store.runs.find(self._bench.scope, load_test_id=self.record.id, status=active, limit=1)
-        return Run(found[0], self._bench) if found else None
-
-    def runs(self, *, limit: int = 50) -> pd.DataFrame:
-        """List the runs of this test, newest first."""
-        return frames.runs(self._store.runs.find(self._bench.scope, load_test_id=self.record.id, limit=limit))
-
-    def _revision(self, number: int | None) -> ScriptRevision:
-        revisions = self._store.script_revisions
-        return revisions.latest(self.record.id) if number is None else revisions.number(self.record.id, number)
-
-
-class Run:
-    """One execution of a test: watch it, await it, stop it, read its figures."""
-
-    def __init__(self, record: LoadTestRun, bench: Workbench) -> None:
-        self.record = record
-        self._bench = bench
-        self._store = bench._backend.store
-
-    def __repr__(self) -> str:
-        return html.run_line(self.record)
-
-    def _repr_html_(self) -> str:
-        return html.run_card(self.record)
-
-    def __await__(self) -> Generator[Any, None, Run]:
-        """Wait for the end with a progress bar; the kernel stays responsive. RunFailed if the run fails."""
-        return self._until_over().__await__()
-
-    @property
-    def id(self) -> str:
-        return self.record.id
-
-    @property
-    def status(self) -> RunStatus:
-        """The status as this handle saw it last; `refresh` looks again."""
-        return self.record.status
-
-    def refresh(self) -> Run:
-        """Read the run's record anew."""
-        self.record = self._store.runs.get(self.record.id)
-        return self
-
-    def wait(self) -> Run:
-        """Wait for the end with a progress bar, holding the kernel: buttons of widgets that need it wait as well.
-
-        In a notebook, `await run` is better. An interrupt ends the waiting, never the run. RunFailed if the run fails.
-        """
-        with Progress(self.record) as progress:
-            while not self.refresh().record.is_over:
-                progress.show(self.record)
-                time.sleep(POLL_S)
-            progress.show(self.record)
-        return self._judged()
-
-    async def _until_over(self) -> Run:
-        with Progress(self.record) as progress:
-            while not (await asyncio.to_thread(self.refresh)).record.is_over:
-                progress.show(self.record)
-                await asyncio.sleep(POLL_S)
-            progress.show(self.record)
-        return self._judged()
-
-    def _judged(self) -> Run:
-        if self.record.status is RunStatus.FAILED:
-            raise RunFailed(f"{self.record.id} failed: {self.record.error or self.record.stop_reason}")
-        return self
-
-    def stop(self) -> Run:
-        """Ask the run to stop: users finish their task, the last figures arrive, then it is Stopped. Returns at once.
-
-        Raises
-        ------
-        Conflict
-            If it is over already.
-        """
-        self.record = self._bench._backend.control.stop_run(self.record.id)
-        return self
-
-    def annotate(
-        self,
-        *,
-        name: str | None = None,
-        notes: str | None = None,
-        tags: Sequence[str] | None = None,
-        metadata: dict[str, str | int | float | bool] | None = None,
-    ) -> Run:
-        """Write on the run, also while it goes on: what is left out stays as it is."""
-        given = {"name": name, "notes": notes, "tags": None if tags is None else tuple(tags), "metadata": metadata}
-        fields = {field: value for field, value in given.items() if value is not None}
-        self.record = self._bench._catalogue.update_run(self.record.id, by=self._bench.by, **fields)
-        return self
-
-    def delete(self) -> None:
-        """Delete the run with all its figures; not while it goes on, nor while it is a baseline."""
-        self._bench._catalogue.delete_run(self.record.id)
-
-    def live(self) -> LiveView:
-        """Show Plotly charts that follow the run, from its first interval on, whenever they are opened."""
-        self.refresh()
-        view = LiveView(self._documents(), run=self.record, stop=self._stop_if_active)
-        runs, ledger, receiver = self._store.runs, self._store.ledger, self._bench._backend.receiver
-        follow(
-            view,
-            read_after=lambda seen: ledger.documents(self.id, after=seen),
-            subscribe=lambda callback: receiver.subscribe(self.id, callback),
-            read_run=lambda: runs.get(self.id),
-        )
-        return view
-
-    def _stop_if_active(self) -> None:
-        try:
-            self.stop()
-        except Conflict:
-            self.refresh()
-
-    def plot(self) -> go.Figure:
-        """Draw the run so far as one static Plotly figure: users, requests/s, errors/s, percentiles."""
-        self.refresh()
-        return plots.timeline(
-            frames.timeline(self.record, self._documents()),
-            title=self.record.name,
-            subtitle=html.run_caption(self.record),
-        )
-
-    def summary(
-        self,
-        percentiles: Sequence[float] = (50, 95, 99),
-        *,
-        start_s: float | None = None,
-        end_s: float | None = None,
-    ) -> pd.DataFrame:
-        """Give one row per endpoint and a total, of the whole run or of a window.
-
-        Parameters
-        ----------
-        percentiles : sequence of float
-            Any, in [0, 100]; each is computed from merged histograms and within 0.5 % of the exact one.
-        start_s, end_s : float, optional
-            The window, in seconds since the run began.
-        """
-        self.refresh()
-        return summary(self.record, self._documents(), percentiles=percentiles, start_s=start_s, end_s=end_s)
-
-    def quantile(self, percentile: float) -> float:
-        """Give one percentile of all response times of the run, in milliseconds."""
-        self.refresh()
-        return float(quantiles(self.record, self._documents(), percentile).iloc[0])
-
-    def timeline(self) -> pd.DataFrame:
-        """Give one row per interval: users, rates, percentiles."""
-        self.refresh()
-        return frames.timeline(self.record, self._documents())
-
-    def endpoints(self, percentiles: Sequence[float] = (50, 95, 99)) -> pd.DataFrame:
-        """Give one row per interval and endpoint."""
-        self.refresh()
-        return frames.endpoints(self.record, self._documents(), percentiles=percentiles)
-
-    def failures(self) -> pd.DataFrame:
-        """Give one row per endpoint and error message, with its count."""
-        self.refresh()
-        return frames.failures(self.record, self._documents())
-
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write one HTML file that opens anywhere, offline. Left out, `path` is below `reports/`."""
-        return reports.report(self._store, self.refresh().record, path)
-
-    def export(self, path: str | Path, table: str = "timeline") -> Path:
-        """Write a table as a CSV file for spreadsheets: timeline, summary, endpoints or failures."""
-        self.refresh()
-        return exports.export(self.record, self._documents(), path, table=table)
-
-    def _documents(self) -> list[dict]:
-        if self.record.purged_at is not None:
-            raise NotFound(
-                f"the intervals of {self.id} were deleted {html.show(self.record.purged_at, 'time')} as too old: "
-                "only its totals are left, in run.record.last_metrics"
-            )
-        return self._store.ledger.documents(self.record.id)

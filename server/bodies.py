@@ -16,6 +16,7 @@ from loadbench.model import (
     Items,
     LoadTest,
     LoadTestRun,
+    Metadata,
     Name,
     Record,
     RevisionEntry,
@@ -116,6 +117,8 @@ class NewRun(_RunOverrides):
 
     revision_number: Annotated[int, Field(ge=1, le=2**31)] | None = None
     cluster_id: Id | None = None
+    arguments: Metadata | None = None
+    web_ui: bool = Field(default=False, description="Locust's own web interface beside the run; local clusters only.")
 
 
 _ExternalParameters = _derive("_ExternalParameters", LoadTestRun, _PLANNED, optional=True, doc="")

@@ -14,7 +14,14 @@ from collections.abc import Sequence
 
 from loadbench.agent import wire
 
-_NOT_FOR_WORKERS = (wire.ENV_TOKEN, wire.ENV_RECEIVER_URL, wire.ENV_SPOOL, wire.ENV_DURATION_S, wire.ENV_WORKERS)
+_NOT_FOR_WORKERS = (
+    wire.ENV_TOKEN,
+    wire.ENV_RECEIVER_URL,
+    wire.ENV_SPOOL,
+    wire.ENV_DURATION_S,
+    wire.ENV_WORKERS,
+    wire.ENV_WEB_UI,
+)
 _FLAGS = (
     "--master",
     "--headless",

@@ -21,7 +21,7 @@ from gevent.event import Event
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadbench.agent import wire
+from loadbench.agent import webui, wire
 from loadbench.agent.children import Children
 from loadbench.agent.collector import Collector, Gauges
 from loadbench.agent.guard import guarded
@@ -49,10 +49,12 @@ def register() -> None:
     locust.runners.WORKER_REPORT_INTERVAL = 1.0
     locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10  # by default workers go on for 60 s after their master died
 
-    def on_init(environment: Environment, runner: Any, **_: Any) -> None:
+    def on_init(environment: Environment, runner: Any, web_ui: Any = None, **_: Any) -> None:
         if isinstance(runner, WorkerRunner):
             Worker(environment)
             return
+        if settings.web_ui and web_ui is not None:
+            webui.guard(web_ui)
         life = Life(environment, settings)
         if settings.workers and isinstance(runner, MasterRunner):
             life.adopt(Children(settings.workers, port=runner.server.port, arguments=sys.argv[1:]))
@@ -263,7 +265,8 @@ class Life:
 
     def _on_status(self, status: str) -> None:
         """Obey when the receiver says that somebody has stopped the run."""
-        if status in ("Stopping", "Stopped") and self._reason is None and self._clock is not None and self._stopped_at is None:
+        is_on = self._clock is not None and self._stopped_at is None
+        if status in ("Stopping", "Stopped") and is_on and self._reason is None:
             self._reason = "user"
             gevent.spawn(self.stop, "user")
 
@@ -276,6 +279,8 @@ class Life:
             self._emit()
         self._stop_message()
         self.over.set()
+        if self._settings.web_ui and self._environment.web_ui is not None:
+            webui.close_soon(self._environment.web_ui)
         if self._reason == "workers-lost" and self._environment.parsed_options.headless:
             self._runner.quit()  # Locust itself would wait for ever for workers to come back
 

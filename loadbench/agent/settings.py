@@ -19,6 +19,7 @@ class Settings:
     spool: Path
     duration_s: float | None
     workers: int
+    web_ui: bool = False
 
     @classmethod
     def take(cls) -> Settings | None:
@@ -34,4 +35,5 @@ class Settings:
             spool=Path(os.environ.get(wire.ENV_SPOOL) or f"{run_id}.db").absolute(),
             duration_s=float(duration) if duration else None,
             workers=int(os.environ.get(wire.ENV_WORKERS) or 0),
+            web_ui=os.environ.get(wire.ENV_WEB_UI) == "1",
         )

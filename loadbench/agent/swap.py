@@ -53,7 +53,7 @@ class Swap:
         self._handlers = {name: list(hook._handlers) for name, hook in _hooks(environment)}
         self._messages = dict(self._runner.custom_messages)
         self._options = dict(vars(environment.parsed_options))
-        self._path, self._variables = list(sys.path), dict(os.environ)
+        self._path, self._finders, self._variables = list(sys.path), list(sys.meta_path), dict(os.environ)
         self._home = Path.cwd()
         self._folder: Path | None = None
 
@@ -121,6 +121,7 @@ class Swap:
         options.clear()
         options.update(self._options)
         sys.path[:] = self._path
+        sys.meta_path[:] = self._finders  # Locust looks for pytest functions in a script without User classes
         os.environ.clear()
         os.environ.update(self._variables)
         os.chdir(self._home)

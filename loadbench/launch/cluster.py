@@ -64,6 +64,7 @@ class ClusterLauncher:
             "spawnRate": run.spawn_rate,
             "durationSec": run.duration_sec,
             "stopTimeoutSec": STOP_TIMEOUT_S,
+            "arguments": list(run.arguments),
         }
         self._ask("POST", "/runs", order, within_s=ANSWER_WITHIN_S)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -47,6 +48,7 @@ class LocalLauncher:
             wire.ENV_SPOOL: str(spool),
             wire.ENV_DURATION_S: str(run.duration_sec),
             wire.ENV_WORKERS: str(run.workers),
+            wire.ENV_WEB_UI: "1" if run.web_url else "0",
         }
         try:
             with (directory / LOG_NAME).open("ab") as log:
@@ -116,12 +118,17 @@ class LocalLauncher:
 
 
 def _locust_arguments(run: LoadTestRun) -> list[str]:
-    arguments = ["-f", SCRIPT_NAME, "--headless", "--users", str(run.target_users), "--spawn-rate", str(run.spawn_rate)]
+    arguments = ["-f", SCRIPT_NAME, "--users", str(run.target_users), "--spawn-rate", str(run.spawn_rate)]
+    if run.web_url:
+        web = urlsplit(run.web_url)
+        arguments += ["--autostart", "--web-host", web.hostname, "--web-port", str(web.port)]
+    else:
+        arguments.append("--headless")
     arguments += ["--host", run.target_url, "--stop-timeout", str(STOP_TIMEOUT_S), "--exit-code-on-error", "0"]
     if run.workers:
         arguments += ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", "0"]
         arguments += ["--expect-workers", str(run.workers), "--expect-workers-max-wait", "60"]
-    return arguments
+    return [*arguments, *run.arguments]
 
 
 def _belongs(process: psutil.Process, run: LoadTestRun) -> bool:

@@ -56,7 +56,7 @@ def test_the_agent_needs_only_the_standard_library_locust_and_requests():
     code = (
         "import sys\n"
         f"for name in {blocked}: sys.modules[name] = None\n"
-        "import locust, loadbench.agent.plugin, loadbench.agent.sender, loadbench.agent.spool\n"
+        "import locust, loadbench.agent.plugin, loadbench.agent.sender, loadbench.agent.spool, loadbench.agent.host\n"
         "print('imported')"
     )
     assert run_python(code).strip() == "imported"

@@ -47,7 +47,8 @@ def test_the_most_specific_scope_wins():
 
 def test_a_cluster_that_is_not_there_or_serves_others_is_refused_with_those_that_serve():
     known = Clusters([a_cluster("lab", account_id="acme"), a_cluster("theirs", account_id="rival")])
-    expected = f"no cluster 'lap' serves acme/shop/checkout (staging); these do: lab [cluster at {URL}] for acme, local [local]"
+    serving = f"lab [cluster at {URL}] for acme, local [local]"
+    expected = f"no cluster 'lap' serves acme/shop/checkout (staging); these do: {serving}"
     with pytest.raises(NotFound) as caught:
         resolve(known, a_test(), "lap")
     assert str(caught.value) == expected
@@ -153,7 +154,11 @@ def test_a_local_cluster_brings_its_number_of_workers(bench, shop):
 def test_what_cannot_be_reached_is_named_with_its_side(bench, shop, monkeypatch):
     monkeypatch.setenv(wire.ENV_AGENT_TOKEN, "t" * 20)
     url = f"http://127.0.0.1:{free_port()}"
-    known = [Cluster(id="off", base_url=url), Cluster(id="wrong", base_url=shop.url), Cluster(id="hand", kind="external")]
+    known = [
+        Cluster(id="off", base_url=url),
+        Cluster(id="wrong", base_url=shop.url),
+        Cluster(id="hand", kind="external"),
+    ]
     bench._backend.control.clusters = Clusters(known)
     test = bench.create_test("far", scripts.STEADY, target_url=shop.url, check=False)
     with pytest.raises(RunFailed, match=f"this machine cannot reach cluster off at {url} .Connection refused"):
@@ -177,7 +182,9 @@ def loadbench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--master", "--bind", "0.0.0.0"), ("--worker", "--master-host", "10.1.2.3")], ids=["master", "worker"]
+    "arguments",
+    [("--master", "--bind", "0.0.0.0"), ("--worker", "--master-host", "10.1.2.3")],
+    ids=["master", "worker"],
 )
 def test_an_agent_that_others_can_reach_needs_a_token(arguments):
     done = loadbench("agent", *arguments)
