@@ -10,7 +10,7 @@ demo: .venv/.made  ## a real load test of the sample shop, recorded, reported: r
 
 test: .venv/.made  ## every test; Chromium is brought where the machine allows it
 	@.ci/chromium
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 lab: .venv/.made  ## JupyterLab in notebooks/
 	@$(BIN)/loadbench lab

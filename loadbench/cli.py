@@ -70,6 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--spawn-rate", type=float, default=1.0, help="users per second (default: %(default)s)")
     run.add_argument("--duration", default="1m", help="such as 90s or 1m30s (default: %(default)s)")
     run.add_argument("--max-duration", default="1h", help="the test's safety limit (default: %(default)s)")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument that the script defines; repeatable",
+    )
     run.add_argument("--web-ui", action="store_true", help="Locust's own web interface beside the run")
     run.add_argument("--workers", type=int, help="0: one process; N: a master and N workers (default: 0)")
     run.add_argument("--cluster", help="id of a cluster (default: the one that serves the scope, else this machine)")
@@ -188,7 +195,9 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scope(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scope", default="local/local/default", help="account/organisation/project")
+    parser.add_argument(
+        "--scope", default="local/local/default", help="account/organisation/project (default: %(default)s)"
+    )
     parser.add_argument("--env", help="environment of the project")
 
 
@@ -234,7 +243,10 @@ def run_test(options: argparse.Namespace) -> int:
             duration=options.duration,
             max_duration=options.max_duration,
         )
-        run = test.start(workers=options.workers, cluster=options.cluster, web_ui=options.web_ui)
+        arguments = dict(map(parse_setting, options.set))
+        run = test.start(
+            workers=options.workers, cluster=options.cluster, web_ui=options.web_ui, arguments=arguments or None
+        )
         if not options.json:
             print(f"{run.id}: {test.name} revision {run.record.revision_number} on {run.record.target_url}", flush=True)
             if run.record.web_url:
@@ -429,20 +441,16 @@ def be_agent(options: argparse.Namespace) -> int:
 
 def list_clusters(_: argparse.Namespace) -> int:
     from loadbench.clusters import Clusters, Configuration
-    from loadbench.launch.cluster import ClusterLauncher
+    from loadbench.launch.cluster import survey
 
-    for cluster in Clusters(Configuration.read().cluster):
+    clusters = Clusters(Configuration.read().cluster)
+    for cluster, found in zip(clusters, survey(clusters), strict=True):
         print(cluster)
-        if cluster.kind == "cluster":
-            try:
-                state = ClusterLauncher(cluster).state()
-            except LoadbenchError as error:
-                print(f"    {error}")
-                continue
-            doing = f"busy with {state['run']['runId']}" if state["run"] else "idle"
-            print(f"    {state['host']}, Locust {state['locust']}, {len(state['workers'])} workers, {doing}")
-            for refusal in state["refused"]:
-                print(f"    {refusal}")
+        if "host" in found:
+            doing = f"busy with {found['run_id']}" if found["run_id"] else "idle"
+            print(f"    {found['host']}, Locust {found['locust']}, workers: {found['workers']}, {doing}")
+        if found["trouble"]:
+            print(f"    {found['trouble']}")
     return 0
 
 
@@ -546,6 +554,14 @@ def print_json(value: Any) -> None:
         return str(item)
 
     print(json.dumps(value, default=plain, indent=2))
+
+
+def parse_setting(text: str) -> tuple[str, str]:
+    """Read `key=value`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InvalidInput(f"--set takes key=value; not {text!r}", field="set")
+    return key, value
 
 
 def print_summary(run) -> None:

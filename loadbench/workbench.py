@@ -20,6 +20,7 @@ from loadbench.backend import Backend
 from loadbench.catalogue import Catalogue
 from loadbench.errors import NotFound, StoreUnavailable
 from loadbench.external import Registration
+from loadbench.launch.cluster import survey
 from loadbench.launch.script import read_script
 from loadbench.load_test import Test
 from loadbench.load_test_run import Run
@@ -102,6 +103,7 @@ class Workbench:
         max_duration: str | int = "1h",
         description: str = "",
         tags: Sequence[str] = (),
+        cluster: str | None = None,
         check: bool = True,
     ) -> Test:
         """Define a load test, once. Running it again brings the test up to date: it never makes a second one.
@@ -121,6 +123,8 @@ class Workbench:
             Users started per second, above 0.
         duration, max_duration : str or int
             `"1m30s"` or seconds: how long a run takes by default, and may take at most.
+        cluster : str, optional
+            The id of the cluster that performs its runs; left out, the one that serves its scope, else this machine.
         check : bool
             Let Locust load the script first, so that a broken one is never stored.
 
@@ -138,6 +142,7 @@ class Workbench:
             "max_duration_sec": duration_sec(max_duration),
             "description": description,
             "tags": tuple(tags),
+            "cluster_id": cluster,
         }
         try:
             wanted = LoadTest(
@@ -271,6 +276,19 @@ class Workbench:
             )
             self._api_token = tokens.create_api(token)
         return self._api_token[1]
+
+    def clusters(self) -> pd.DataFrame:
+        """List the clusters there are, and ask each how it is.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by cluster: kind, base_url, host, locust (version), workers (connected ones), run_id (what it
+            performs now), trouble (why it cannot be used).
+        """
+        columns = ["cluster", "kind", "base_url", "host", "locust", "workers", "run_id", "trouble"]
+        rows = survey(self._backend.control.clusters)
+        return pd.DataFrame(rows, columns=columns).astype({"workers": "Int64"}).set_index("cluster")
 
     def close(self) -> None:
         """Stop the receiver and let go of MongoDB. Runs that go on are found again by the next Workbench."""

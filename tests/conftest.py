@@ -18,6 +18,27 @@ _OUTSIDE = ("LOADBENCH_", "LOCUST_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
+# What takes longest comes first, each test for itself; every other file stays together on one process.
+SLOW = (
+    "test_notebooks.py", "test_cluster_agent.py", "test_promises.py", "test_truth.py", "test_kernel.py",
+    "test_agent.py", "test_web_ui.py", "test_cli.py",
+)  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order and group the tests for several processes (`--dist loadgroup`)."""
+
+    def rank(item: pytest.Item) -> int:
+        return SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW) + ("browser" not in item.path.parts)
+
+    items.sort(key=rank)
+    for item in items:
+        if item.path.name not in SLOW:
+            group = "browser" if "browser" in item.path.parts else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 def _left_behind(mark: str, folder: Path) -> list[psutil.Process]:
     """Every process that a test started and that still runs.
 

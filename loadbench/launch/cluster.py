@@ -10,6 +10,7 @@ import base64
 import hashlib
 import ipaddress
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ import requests
 
 from loadbench.agent import wire
 from loadbench.agent.sender import plain_session
-from loadbench.errors import Conflict, InvalidInput, RunFailed, TargetUnreachable
+from loadbench.errors import Conflict, InvalidInput, LoadbenchError, RunFailed, TargetUnreachable
 from loadbench.home import data_home
 from loadbench.launch.base import STOP_TIMEOUT_S, RunContext
 from loadbench.launch.script import explain
@@ -228,3 +229,25 @@ def _reason(error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     return next((reason for reason in known if reason in text), type(error).__name__)
+
+
+def survey(clusters: Iterable[Cluster]) -> list[dict[str, Any]]:
+    """Ask every cluster how it is: a row each with cluster, kind, base_url, host, locust, workers, run_id, trouble."""
+    return [{"cluster": cluster.id, "kind": cluster.kind} | _condition(cluster) for cluster in clusters]
+
+
+def _condition(cluster: Cluster) -> dict[str, Any]:
+    if cluster.kind != "cluster":
+        return {"workers": cluster.workers if cluster.kind == "local" else None, "trouble": ""}
+    try:
+        state = ClusterLauncher(cluster).state()
+    except LoadbenchError as error:
+        return {"base_url": cluster.base_url, "trouble": str(error)}
+    return {
+        "base_url": cluster.base_url,
+        "host": state["host"],
+        "locust": state["locust"],
+        "workers": len(state["workers"]),
+        "run_id": state["run"]["runId"] if state["run"] else None,
+        "trouble": "; ".join(state["refused"]),
+    }

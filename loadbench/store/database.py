@@ -80,7 +80,7 @@ class Store:
         with reaching(place):
             hello = client.admin.command("hello")
         # An acknowledgement has to survive the loss of a machine where there is more than one.
-        w: int | str = "majority" if "setName" in hello else 1
+        w: int | str = "majority" if "setName" in hello or hello.get("msg") == "isdbgrid" else 1
         self.database: Database[dict[str, Any]] = client.get_database(database, write_concern=WriteConcern(w=w, j=True))
         self.load_tests = LoadTests(self._documents("load_tests"))
         self.script_revisions = ScriptRevisions(self._documents("script_revisions"), self._documents("load_tests"))
