@@ -54,12 +54,12 @@ class Backend:
             self.store, receiver_url=lambda: self.receiver.url, advertised_url=advertised_url, clusters=known,
             retention_days=kept_days,
         )  # fmt: skip
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.store.close)
             self.receiver = self._listen(host, port, allowed_hosts)
-        except ReceiverError:
-            self.store.close()
-            raise
-        self.left_overs = self.control.deliver_left_overs()
+            opened.callback(self.receiver.stop)
+            self.left_overs = self.control.deliver_left_overs()
+            opened.pop_all()
         self.control.supervise()
 
     @property

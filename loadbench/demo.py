@@ -56,18 +56,18 @@ def lab(arguments: Sequence[str]) -> int:
     if not notebooks.is_dir():
         for folder in ("notebooks", "locustfiles"):
             shutil.copytree(examples() / folder, folder, dirs_exist_ok=True)
+    # JupyterLab refuses root unless told; in a container there is often nobody else.
+    as_root = ["--allow-root"] if os.geteuid() == 0 else []
     with ShopServer(port=0) as shop:
         print(f"sample shop: {shop.url}", flush=True)
         jupyter = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(notebooks), *arguments],
+            [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(notebooks), *as_root, *arguments],
             env=os.environ | {ENV_URL: shop.url},
         )
         # Ctrl-C reaches JupyterLab as well, which asks whether it is meant: it decides, this waits for it.
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            return jupyter.wait()
-        finally:
-            signal.signal(signal.SIGINT, previous)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())
+        return jupyter.wait()
 
 
 def examples() -> Path:

@@ -164,3 +164,24 @@ def test_demo_target_serves_and_counts(tmp_path):
     finally:
         child.kill()
         child.stdout.close()
+
+
+def test_lab_opens_the_notebooks_and_ends_when_it_is_told(store, tmp_path):
+    log = tmp_path / "lab.log"
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "loadbench.cli", "lab", "--", "--no-browser", "--port", "0"],
+            cwd=tmp_path,
+            env=os.environ | {"LOADBENCH_MONGODB_URI": store.uri, "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")},
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: "/lab?token=" in log.read_text(), within_s=60, message="JupyterLab did not start")
+        assert (tmp_path / "notebooks" / "01_first_run.ipynb").is_file()
+        assert (tmp_path / "locustfiles" / "products.py").is_file()
+        child.send_signal(signal.SIGTERM)
+        child.wait(timeout=30)
+    finally:
+        child.kill()
+        child.wait()
