@@ -1,5 +1,5 @@
 # One verb a line; `make demo` and `make test` are all that a newcomer needs. Each makes .venv by itself.
-.PHONY: demo test lab lint bench lock clean
+.PHONY: demo test test-long lab lint bench lock clean
 BIN := .venv/bin
 
 .venv/.made: requirements.lock pyproject.toml .ci/bootstrap
@@ -8,9 +8,15 @@ BIN := .venv/bin
 demo: .venv/.made  ## a real load test of the sample shop, recorded, reported: reports/
 	@$(BIN)/loadbench demo
 
-test: .venv/.made  ## every test; Chromium is brought where the machine allows it
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+
+test: .venv/.made  ## the tests; Chromium is brought where the machine allows it
 	@.ci/chromium
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	@$(PYTEST) -m "not long"
+
+test-long: .venv/.made  ## those that would make `make test` longer than ten minutes
+	@.ci/chromium
+	@$(PYTEST) -m long
 
 lab: .venv/.made  ## JupyterLab in notebooks/
 	@$(BIN)/loadbench lab

@@ -147,6 +147,7 @@ def test_a_shape_and_weighted_classes_decide_the_load(bench, shop, lab):
     assert [e.name for e in again.record.endpoints] == ["/api/products"]
 
 
+@pytest.mark.long
 def test_listeners_and_target_of_the_last_script_are_gone(bench, shop, lab, tmp_path):
     from loadbench.demo_target import ShopServer
 
@@ -236,6 +237,7 @@ def test_a_run_is_stopped_while_its_script_is_loaded(bench, shop, lab):
     assert shop.total() == (0, 0)
 
 
+@pytest.mark.long
 def test_users_that_resist_do_not_keep_the_cluster_busy(bench, shop, lab):
     run = start(bench, shop, scripts.STUCK, duration="2s")
     run.wait()
@@ -245,6 +247,7 @@ def test_users_that_resist_do_not_keep_the_cluster_busy(bench, shop, lab):
     check_exact(start(bench, shop, scripts.STEADY).wait(), shop, served)
 
 
+@pytest.mark.long
 def test_a_worker_that_joins_during_a_run_gets_the_script_and_users(bench, shop, lab):
     run = start(bench, shop, CLASSES.replace("< 2", "< 60"), duration="60s")
     wait_until(lambda: run.refresh().record.last_metrics, within_s=30, message="no load")
@@ -263,6 +266,7 @@ def test_a_worker_that_joins_during_a_run_gets_the_script_and_users(bench, shop,
         lab.workers.remove(late)
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_told_of(bench, shop, lab):
     run = start(bench, shop, scripts.STEADY, duration="8s")
     wait_until(lambda: run.refresh().record.last_metrics, within_s=30, message="no load")
@@ -363,6 +367,7 @@ def test_a_master_without_workers_that_it_can_use_is_refused(bench, shop, lonely
     assert shop.total() == (0, 0)
 
 
+@pytest.mark.long
 def test_workers_find_a_new_master_and_its_spool_is_delivered(bench, shop, lonely):
     worker = lonely.start_worker()
     worker.wait_for("no run yet")
@@ -404,6 +409,7 @@ class Shopper(HttpUser):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", [{"cluster": "lab"}, {"cluster": "local", "workers": 1}], ids=["cluster", "local"])
 def test_the_script_s_own_arguments_get_their_values(bench, shop, lab, where):
     run = start(bench, shop, OWN_ARGUMENTS, arguments={"shop": "corner shop", "vip": True}, **where).wait()

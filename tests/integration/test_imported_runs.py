@@ -162,6 +162,7 @@ def test_nothing_half_made_is_left(bench, store, tmp_path, monkeypatch):
     assert store.ledger.check(again) == ("complete", [])
 
 
+@pytest.mark.long
 def test_a_large_file_is_streamed(tmp_path):
     """The peak of memory must not grow with the file: the same seconds, four times the samples."""
     program = (
