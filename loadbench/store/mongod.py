@@ -155,7 +155,14 @@ class Mongod:
             if pid is None:
                 return False
             self._end(pid)
+            self._wait_for_port()
             return True
+
+    def _wait_for_port(self) -> None:
+        """Give the port a moment: a process that counts as ended may hold its sockets until its last thread is gone."""
+        settings, deadline = self._saved(), time.monotonic() + 5
+        while settings and not _is_free(settings.port) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _pid(self) -> int | None:
         """The process that mongod.lock names, if it lives and is really the mongod of this directory."""
