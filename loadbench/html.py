@@ -184,7 +184,7 @@ def run_origin(run: LoadTestRun) -> str:
     """Say where a run comes from, if it was not started here; empty if it was."""
     if run.origin == "imported":
         return f"imported from {printable(str(run.metadata.get('importedFormat', 'files')))}"
-    return "started elsewhere" if run.origin == "external" else ""
+    return {"external": "started elsewhere", "synthetic": "made up, not measured"}.get(run.origin, "")
 
 
 def run_facts(run: LoadTestRun) -> list[str]:

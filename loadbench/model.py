@@ -238,7 +238,7 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.FAILED: frozenset({RunStatus.FINISHED, RunStatus.STOPPED}),
 }
 
-Origin = Literal["launched", "external", "imported"]
+Origin = Literal["launched", "external", "imported", "synthetic"]
 StopReason = Literal["duration", "user", "gate", "shape", "script", "workers-lost", "error", "lost"]
 Completeness = Literal["complete", "gaps", "unknown"]
 
@@ -447,8 +447,33 @@ class RunEnvironment(Record):
     worker_sha256s: Items(Sha256, max_length=10) = Field(default=(), alias="workerSha256s")
 
 
+WindowName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+
+
+class Window(Record):
+    """A named part of a run: the intervals that end within (start_s, end_s], in seconds from the start of the run.
+
+    `end_s` is absent for a window that goes on to the end of the run. `found` says that loadbench cut it by itself.
+    """
+
+    name: WindowName
+    start_s: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    end_s: Annotated[float, Field(gt=0, strict=False)] | None = None
+    found: bool = False
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError(f"window {self.name} must end after it starts; not {self.start_s:g} s to {self.end_s:g} s")
+        return self
+
+
 class LoadTestRun(Scoped, Audited):
-    """One execution of a test."""
+    """One execution of a test.
+
+    `windows` are those that a person has set; `gates` those of its test when it started, and `gate_broken` the one that
+    stopped it. `late_intervals` counts what arrived after its end: what was computed from its intervals before is old.
+    """
 
     id: Id = Field(default_factory=lambda: new_id("run"))
     load_test_id: Id | None = None
@@ -480,6 +505,10 @@ class LoadTestRun(Scoped, Audited):
     last_metrics: LastMetrics | None = None
     endpoints: Items(Endpoint) = ()
     sources: Items(SourceState) = ()
+    windows: Items(Window, max_length=20) = ()
+    gates: Items(Name, max_length=50) = ()
+    gate_broken: Name | None = None
+    late_intervals: Count = 0
     environment: RunEnvironment | None = None
     process: RunProcess | None = None
     notes: Text = ""

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import requests
 
+from loadbench import testing as synthetic
 from loadbench.analysis.intervals import FIELDS
 from loadbench.analysis.series import TOTALS
 from loadbench.model import ApiToken
 from loadbench.store import Store
 from loadbench.store.mongod import Mongod
 from server.app import Receiver
-from tests import synthetic
 
 TIMES = 15
 ASKED = {

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from loadbench import reports
-from tests import synthetic
+from loadbench import testing as synthetic
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 NAMES = [("GET", "/api/products"), ("GET", "/api/products/:id"), ("GET", "/api/search"), ("POST", "/api/cart/items")]

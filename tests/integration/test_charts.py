@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loadbench import testing as synthetic
 from loadbench.agent.histogram import ALPHA
 from loadbench.errors import NotFound
 from loadbench.model import LoadTestRun, RunStatus, Scope
@@ -18,7 +19,6 @@ from loadbench.store import Store
 from loadbench.store.mongod import Mongod
 from server import charts
 from server.app import Receiver
-from tests import synthetic
 from tests.api_client import Agent
 from tests.builders import START_MS, a_run
 from tests.rest_client import Client, a_token

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from loadbench import reports
+from loadbench import testing as synthetic
 from loadbench.analysis.summary import summary
 from loadbench.errors import InvalidInput, LoadbenchError
 from loadbench.model import Gap, LoadTest, RunStatus, ScriptRevision
-from tests import synthetic
 
 SCRIPT = b"from locust import HttpUser, task\n\n\nclass Shopper(HttpUser):\n    pass  # </script><b>\n"
 HOSTILE = "/<img src=x onerror=alert(1)>"

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loadbench import testing as synthetic
 from loadbench.agent.histogram import ALPHA, pack, unpack
 from loadbench.analysis import frames
 from loadbench.analysis.columns import COLUMNS, column, percentile_column
 from loadbench.analysis.intervals import Intervals
 from loadbench.errors import InvalidInput, LoadbenchError
 from loadbench.model import LoadTest, ScriptRevision
-from tests import synthetic
 
 FRAMES = [frames.timeline, frames.endpoints, frames.failures]
 

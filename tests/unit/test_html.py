@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from loadbench import html
+from loadbench import testing as synthetic
 from loadbench.analysis.summary import summary
 from loadbench.model import (
     Gap,
@@ -23,7 +24,6 @@ from loadbench.model import (
     ScriptRevision,
     SourceState,
 )
-from tests import synthetic
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 SCOPE = Scope.parse("acme/shop/checkout", "staging")

@@ -8,13 +8,13 @@ import math
 import numpy as np
 import pytest
 
+from loadbench import testing as synthetic
 from loadbench.agent.histogram import ALPHA, quantile
 from loadbench.analysis import frames
 from loadbench.analysis.columns import COLUMNS, column
 from loadbench.analysis.intervals import nearest_rank
 from loadbench.analysis.summary import AGGREGATED, histograms, quantiles, summary
 from loadbench.errors import InvalidInput
-from tests import synthetic
 
 PERCENTILES = (0, 1, 7, 50, 90, 95, 99, 99.9, 100)
 

@@ -1,4 +1,9 @@
-"""Made-up runs with known truth: the raw response times, and the intervals that an agent would have stored for them."""
+"""The test kit: made-up runs with known truth, to learn on and to test what is computed from runs.
+
+A run drawn here has the intervals that an agent would have stored, and every request of it. What a real system does is
+drawn too: each run is a little faster or slower as a whole (`run_sd`), good and bad seconds follow each other
+(`interval_sd`, `correlation`), and a change can be planted. Nothing is measured: the runs say that they are synthetic.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.signal import lfilter
 
 from loadbench.agent.histogram import FIRST_BUCKET, GAMMA, LAST_BUCKET, merge, quantile, unpack
 from loadbench.analysis.intervals import BUCKETS
-from loadbench.model import Endpoint, Interval, LastMetrics, LoadTestRun, RunEnvironment, RunStatus, SourceState
+from loadbench.errors import InvalidInput
+from loadbench.model import (
+    Endpoint,
+    Interval,
+    LastMetrics,
+    LoadTest,
+    LoadTestRun,
+    RunEnvironment,
+    RunStatus,
+    SourceState,
+)
+from loadbench.store import Store
 
 STARTED_AT = int(datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC).timestamp() * 1000)
 MESSAGES = ("HTTPError('503 Service Unavailable')", "ConnectionResetError(104, 'reset by peer')", "basket is empty")
@@ -50,6 +67,14 @@ def run(
     sources: int = 1,
     users: int = 20,
     messages: Sequence[str] = MESSAGES,
+    weights: Sequence[float] | None = None,
+    slowdown: float | Mapping[int, float] = 1.0,
+    run_sd: float = 0.0,
+    interval_sd: float = 0.0,
+    correlation: float = 0.7,
+    ramp_s: float | None = None,
+    drain_s: float = 0.0,
+    started_at: int = STARTED_AT,
     **fields: Any,
 ) -> Synthetic:
     """Draw a run with lognormal response times.
@@ -78,20 +103,44 @@ def run(
         Agents that share the requests and report at the same timestamps.
     users, messages, **fields
         Users at full load, texts of the failures, and fields of LoadTestRun.
+    weights : sequence of float, optional
+        How the endpoints share the requests; left out, 1, 1/2, 1/3 and so on. Change it to plant a mix shift.
+    slowdown : float or mapping of int to float
+        Factor on the response times of all endpoints, or of some, by their place in the list: a planted change.
+    run_sd : float
+        Standard deviation of the logarithm of a factor that the whole run shares: the noise between runs.
+    interval_sd, correlation : float
+        Standard deviation of the logarithm of a factor that all requests of an interval share, and how much of it the
+        next interval inherits (an AR(1) process).
+    ramp_s, drain_s : float
+        Users, and with them requests, rise over the first and fall over the last seconds. Without a ramp, users rise
+        over a tenth of the run, and requests are there from the start.
+    started_at : int
+        Unix ms.
     """
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8], "big"))
     known = _endpoints(endpoints)
     intervals = round(seconds / interval_s)
-    raw = _requests(rng, intervals, rps * interval_s, len(known), sources)
+    load = _load(intervals, interval_s, ramp_s, drain_s)
+    raw = _requests(rng, rps * interval_s * load, _shares(weights, len(known)), sources)
     medians = (
         np.broadcast_to(median_ms, len(known)) if np.ndim(median_ms) else median_ms * (1 + np.arange(len(known)) / 2)
     )
+    medians = medians * _slowdown(slowdown, len(known))
+    if run_sd or interval_sd:  # drawn only then, so that a seed without them gives the run that it always gave
+        noise = run_sd * rng.standard_normal() + _wander(rng, intervals, interval_sd, correlation)
+        raw["noise"] = np.exp(noise)[raw.seq]
     raw["ms"] = rng.lognormal(np.log(medians[raw.endpoint]), sigma) + stall_ms * np.isin(raw.seq, list(stalled))
+    if "noise" in raw:
+        raw["ms"] *= raw.pop("noise")
     raw["failed"] = rng.random(len(raw)) < failure_ratio
     raw.loc[rng.random(len(raw)) < untimed_ratio, "ms"] = np.nan
     raw["bytes"] = rng.integers(100, 5000, len(raw))
-    ramp = np.minimum(users, np.ceil(users * (np.arange(intervals) + 1) / max(1, intervals // 10))).astype(int)
-    record = _record(known, seconds, users, seed, fields)
+    if ramp_s is None:
+        ramp = np.minimum(users, np.ceil(users * (np.arange(intervals) + 1) / max(1, intervals // 10))).astype(int)
+    else:
+        ramp = np.ceil(users * load).astype(int)
+    record = _record(known, seconds, users, seed, started_at, fields)
     documents = [
         document
         for source in range(sources)
@@ -116,20 +165,53 @@ def _endpoints(endpoints: int | Sequence[str | tuple[str, str]]) -> list[Endpoin
     return [Endpoint(method=method, name=name) for method, name in pairs]
 
 
-def _requests(rng: np.random.Generator, intervals: int, expected: float, endpoints: int, sources: int) -> pd.DataFrame:
-    weight = 1 / (1 + np.arange(endpoints))
-    seq = np.repeat(np.arange(intervals), rng.poisson(expected, intervals))
+def _requests(rng: np.random.Generator, expected: np.ndarray, shares: np.ndarray, sources: int) -> pd.DataFrame:
+    seq = np.repeat(np.arange(len(expected)), rng.poisson(expected))
     return pd.DataFrame(
         {
             "seq": seq,
             "source": rng.integers(0, sources, len(seq)),
-            "endpoint": rng.choice(endpoints, len(seq), p=weight / weight.sum()),
+            "endpoint": rng.choice(len(shares), len(seq), p=shares),
         }
     )
 
 
+def _shares(weights: Sequence[float] | None, endpoints: int) -> np.ndarray:
+    given = 1 / (1 + np.arange(endpoints)) if weights is None else np.asarray(weights, float)
+    if len(given) != endpoints:
+        raise InvalidInput(f"weights: one for each of the {endpoints} endpoints; not {len(given)}", field="weights")
+    return given / given.sum()
+
+
+def _slowdown(slowdown: float | Mapping[int, float], endpoints: int) -> np.ndarray:
+    if not isinstance(slowdown, Mapping):
+        return np.full(endpoints, float(slowdown))
+    return np.array([slowdown.get(index, 1.0) for index in range(endpoints)])
+
+
+def _load(intervals: int, interval_s: float, ramp_s: float | None, drain_s: float) -> np.ndarray:
+    """Give the share of full load in each interval."""
+    end_s = interval_s * (np.arange(intervals) + 1)
+    up = np.minimum(1, end_s / ramp_s) if ramp_s else np.ones(intervals)
+    left_s = interval_s * intervals - end_s + interval_s
+    down = np.minimum(1, left_s / drain_s) if drain_s else np.ones(intervals)
+    return np.minimum(up, down)
+
+
+def _wander(rng: np.random.Generator, intervals: int, sd: float, correlation: float) -> np.ndarray:
+    """Draw an AR(1) process whose values have the standard deviation `sd`, from its stationary start."""
+    steps = rng.standard_normal(intervals) * sd
+    steps[1:] *= math.sqrt(1 - correlation**2)
+    return lfilter([1.0], [1.0, -correlation], steps)
+
+
 def _record(
-    known: Sequence[Endpoint], seconds: int, users: int, seed: int | str, fields: Mapping[str, Any]
+    known: Sequence[Endpoint],
+    seconds: int,
+    users: int,
+    seed: int | str,
+    started_at: int,
+    fields: Mapping[str, Any],
 ) -> LoadTestRun:
     defaults = {
         "id": "run-" + hashlib.sha256(f"run {seed}".encode()).hexdigest()[:16],
@@ -146,10 +228,11 @@ def _record(
         "status": RunStatus.FINISHED,
         "stop_reason": "duration",
         "completeness": "complete",
-        "started_at": STARTED_AT,
-        "finished_at": STARTED_AT + round(seconds * 1000),
-        "created_at": STARTED_AT - 900,
-        "updated_at": STARTED_AT + round(seconds * 1000),
+        "started_at": started_at,
+        "finished_at": started_at + round(seconds * 1000),
+        "created_at": started_at - 900,
+        "updated_at": started_at + round(seconds * 1000),
+        "origin": "synthetic",
         "endpoints": tuple(known),
         "environment": RunEnvironment(
             locust="2.47.0",
@@ -183,7 +266,9 @@ def _documents(
             run_id=record.id,
             source=source,
             seq=number,
-            timestamp=datetime.fromtimestamp((STARTED_AT + round((number + 1) * interval_s * 1000)) / 1000, tz=UTC),
+            timestamp=datetime.fromtimestamp(
+                (record.started_at + round((number + 1) * interval_s * 1000)) / 1000, tz=UTC
+            ),
             duration_ms=interval_s * 1000,
             users=active,
             workers=0,
@@ -200,7 +285,7 @@ def _documents(
             final=number == len(ramp) - 1,
             endpoints=tuple(present.tolist()),
             errors=_errors(endpoint[part][failed], endpoints, messages),
-            received_at=STARTED_AT + round((number + 1) * interval_s * 1000) + 12,
+            received_at=record.started_at + round((number + 1) * interval_s * 1000) + 12,
             body_sha256=hashlib.sha256(f"{record.id}:{source}:{number}".encode()).hexdigest(),
             **arrays,
         )
@@ -290,3 +375,16 @@ def _finished(
             cum_failures=sum(d["cumFailures"] for d in finals),
         )
     return record.model_copy(update=fields)
+
+
+def keep(store: Store, made: Synthetic, test: LoadTest | None = None) -> LoadTestRun:
+    """Store a made-up run with its intervals, as a run of `test` if one is given. Keeping it again changes nothing."""
+    run = made.run
+    if test is not None:
+        owner = test.scope.model_dump() | {"load_test_id": test.id, "name": test.name, "target_url": test.target_url}
+        run = run.model_copy(update=owner)
+    if not store.runs.get_all([run.id]):
+        store.ledger.delete(run.id)  # of a keeping that was cut short
+        store.ledger.fill([Interval.from_mongo(document) for document in made.documents])
+        store.runs.add(run)
+    return store.runs.get(run.id)
