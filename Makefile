@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: .venv/.made  ## a real load test of the sample shop, recorded, reported: reports/
 	@$(BIN)/loadbench demo
 
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 test: .venv/.made  ## the tests; Chromium is brought where the machine allows it
 	@.ci/chromium
