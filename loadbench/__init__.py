@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "compare": "loadbench.comparison",
     "Run": "loadbench.load_test_run",
     "sample_shop": "loadbench.demo_target",
     "Scope": "loadbench.model",
@@ -19,9 +20,10 @@ _HOME = {
     "Workbench": "loadbench.workbench",
 }
 
-__all__ = ["Run", "Scope", "Test", "Workbench", "__version__", "sample_shop"]
+__all__ = ["Run", "Scope", "Test", "Workbench", "__version__", "compare", "sample_shop"]
 
 if TYPE_CHECKING:
+    from loadbench.comparison import compare
     from loadbench.load_test import Test
     from loadbench.load_test_run import Run
     from loadbench.model import Scope

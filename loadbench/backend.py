@@ -20,11 +20,12 @@ from loadbench.control import ACTIVE, ControlPlane, retention_days
 from loadbench.errors import ReceiverError
 from loadbench.home import data_home
 from loadbench.model import Cluster
+from loadbench.scheduler import Scheduler
 from loadbench.store import Store
 from server.app import Receiver
 
 SERVE_PORT = 8765
-_shared: dict[str, Backend] = {}
+_shared: dict[str, Backend | Reader] = {}
 _lock = threading.Lock()
 
 
@@ -32,13 +33,14 @@ class Backend:
     """Store, receiver and control plane of one MongoDB in this process.
 
     What is left out is what `loadbench.toml` says of it; then it has its default. `left_overs` says what the spools of
-    runs that ended unheard still held when it was opened: run id -> messages.
+    runs that ended unheard still held when it was opened: run id -> messages. `keeps_schedules` is for
+    `loadbench serve`: a notebook's kernel comes and goes, and fires nothing.
     """
 
     def __init__(
         self, mongodb_uri: str | None = None, *, host: str | None = None, port: int | None = None,
         allowed_hosts: tuple[str, ...] = (), advertised_url: str | None = None,
-        clusters: Iterable[Cluster] | None = None,
+        clusters: Iterable[Cluster] | None = None, keeps_schedules: bool = False,
     ) -> None:  # fmt: skip
         told = Configuration.read()
         host = host or told.receiver.host or "127.0.0.1"
@@ -48,7 +50,7 @@ class Backend:
         if advertised_url:
             allowed_hosts = (*allowed_hosts, urlsplit(advertised_url).netloc)
         known = Clusters(told.cluster if clusters is None else clusters)
-        kept_days = retention_days()
+        kept_days = retention_days(told.retention.days)
         self.store = Store.open(mongodb_uri)
         self.control = ControlPlane(
             self.store, receiver_url=lambda: self.receiver.url, advertised_url=advertised_url, clusters=known,
@@ -61,11 +63,20 @@ class Backend:
             self.left_overs = self.control.deliver_left_overs()
             opened.pop_all()
         self.control.supervise()
+        self.scheduler = Scheduler(self.store, self.control) if keeps_schedules else None
+        if self.scheduler is not None:
+            self.scheduler.start()
+            _remember_server({"pid": os.getpid(), "url": self.receiver.url, "advertisedUrl": advertised_url})
 
     @property
     def store_line(self) -> str:
         """Where the data is, without the password."""
         return repr(self.store)
+
+    @property
+    def receiver_url(self) -> str:
+        """Where pushes arrive."""
+        return self.receiver.url
 
     @classmethod
     def shared(
@@ -103,6 +114,9 @@ class Backend:
         with _lock:
             for key in [key for key, backend in _shared.items() if backend is self]:
                 del _shared[key]
+        if self.scheduler is not None:
+            self.scheduler.close()
+            _forget_server()
         self.control.close()
         self.receiver.stop()
         self.store.close()
@@ -136,11 +150,57 @@ class Backend:
         return sorted({url.port for url in urls if url.hostname in ("127.0.0.1", host) and url.port})
 
 
+class Reader:
+    """The store of one MongoDB in this process and nothing else: no receiver, no supervisor, no `receiver.json`.
+
+    It is what a report needs, which must not take runs, ports or spools from the process that looks after them.
+    """
+
+    receiver_url: str | None = None
+
+    def __init__(self, mongodb_uri: str | None = None) -> None:
+        self.store = Store.open(mongodb_uri)
+
+    @property
+    def store_line(self) -> str:
+        """Where the data is, without the password."""
+        return repr(self.store)
+
+    @property
+    def receiver(self) -> Receiver:
+        """Refuse: there is none."""
+        raise ReceiverError("this workbench only reads: make it without receive=False to start, stop or watch runs")
+
+    control = receiver
+
+    @classmethod
+    def shared(cls, mongodb_uri: str | None = None) -> Reader:
+        """Give this process's reader of a MongoDB, the same one each time."""
+        key = f"reader {mongodb_uri or os.environ.get('LOADBENCH_MONGODB_URI', '')} {data_home()}"
+        with _lock:
+            reader = _shared.get(key)
+            if reader is None:
+                reader = _shared[key] = cls(mongodb_uri)
+                atexit.register(reader.close)
+            return reader
+
+    def close(self) -> None:
+        """Let go of MongoDB."""
+        with _lock:
+            for key in [key for key, backend in _shared.items() if backend is self]:
+                del _shared[key]
+        self.store.close()
+
+
 def find_receiver() -> tuple[str, bool]:
     """Say to which URL agents can push from outside of this process, and whether a receiver answers there now.
 
-    It is the advertised one, else that of `loadbench serve`, else that of the notebook used last.
+    It is that of the `loadbench serve` that runs here, by the name that it was told to advertise; else the advertised
+    one of `loadbench.toml`, else that of the notebook used last.
     """
+    server = _server_here()
+    if (url := server.get("url")) and _answers(url):
+        return server.get("advertisedUrl") or url, True
     told = Configuration.read().receiver
     if told.advertised_url:
         return told.advertised_url, _answers(told.advertised_url)
@@ -148,6 +208,30 @@ def find_receiver() -> tuple[str, bool]:
     urls = [f"http://127.0.0.1:{port}" for port in ports if port]
     found = next((url for url in urls if _answers(url)), None)
     return found or urls[0], found is not None
+
+
+def _server_file() -> Path:
+    return data_home() / "serve.json"
+
+
+def _remember_server(server: dict[str, Any]) -> None:
+    """Leave word of this `loadbench serve` for other commands on this machine; of several, the last one counts."""
+    with contextlib.suppress(OSError):
+        _server_file().write_text(json.dumps(server))
+
+
+def _server_here() -> dict[str, Any]:
+    try:
+        found = json.loads(_server_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _forget_server() -> None:
+    if _server_here().get("pid") == os.getpid():
+        with contextlib.suppress(OSError):
+            _server_file().unlink()
 
 
 def _answers(url: str) -> bool:

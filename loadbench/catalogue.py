@@ -9,13 +9,16 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from loadbench.analysis.gates import canonical
+from loadbench.analysis.windows import WHOLE
 from loadbench.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, one_of
 from loadbench.home import data_home
-from loadbench.launch.script import check_script
-from loadbench.model import LoadTest, LoadTestRun, Record, RunStatus, ScriptRevision, now_ms
+from loadbench.launch.script import check_script, check_size
+from loadbench.model import LoadTest, LoadTestRun, Record, RunStatus, ScriptRevision, Window, now_ms
+from loadbench.sealing import seal
 from loadbench.store import Store
 
 TEST_FIELDS = (
@@ -23,7 +26,7 @@ TEST_FIELDS = (
     "default_duration_sec", "max_duration_sec", "gates", "metadata",
 )  # fmt: skip
 """What people change of a test; a script by `revise`, a baseline by `set_baseline`."""
-RUN_FIELDS = ("name", "notes", "tags", "metadata")
+RUN_FIELDS = ("name", "notes", "tags", "metadata", "windows")
 """What people write on a run; all else is what happened."""
 _OF_A_TEST = {*TEST_FIELDS, "id", "latest_revision_id", "latest_revision_number", "baseline_run_ids"}
 _DAY_MS = 24 * 3600 * 1000
@@ -81,6 +84,9 @@ class Catalogue:
         Conflict
             If the scope has a test of that name already.
         """
+        test = test.model_copy(update={"gates": canonical(test.gates)})
+        if script is not None:
+            check_size(script)
         if check and script is not None:
             self._refuse_a_taken_name(test)  # before Locust takes a second to load the script
             check_script(script)
@@ -107,6 +113,8 @@ class Catalogue:
             If the new name is taken.
         """
         _check_fields(fields, TEST_FIELDS)
+        if fields.get("gates"):
+            fields["gates"] = canonical(fields["gates"])
         tests = self._store.load_tests
         if if_match is None:
             return tests.update(test_id, updated_by=by, **fields)
@@ -118,7 +126,7 @@ class Catalogue:
                 return changed
 
     def delete_test(self, test_id: str, *, cascade: bool = False) -> None:
-        """Delete a test and its revisions; its runs too, with all their intervals, if `cascade`.
+        """Delete a test, its revisions and its schedules; its runs too, with all their intervals, if `cascade`.
 
         Raises
         ------
@@ -140,6 +148,9 @@ class Catalogue:
         if not self._store.load_tests.delete_unused(test_id):
             raise Conflict(f"test {test.name!r} got a run or a baseline meanwhile: look at it again")
         self._store.script_revisions.delete_all(test_id)
+        self._store.change_marks.delete_all(test_id)
+        for schedule in self._store.schedules.find(test_id=test_id):
+            self._store.schedules.delete(schedule.id)
         for run in self._store.runs.find(load_test_id=test_id, limit=0):
             self._erase(run.id)  # it was being started while the test went: its start fails, and kills what it made
 
@@ -164,6 +175,7 @@ class Catalogue:
         """
         test = self._store.load_tests.get(test_id)
         _require(if_match, test, f"test {test.name!r}")
+        check_size(script)
         if check:
             check_script(script)
         after = None if if_match is None else test.latest_revision_number
@@ -173,9 +185,19 @@ class Catalogue:
         return revision
 
     def update_run(self, run_id: str, *, by: str, if_match: str | None = None, **fields: Any) -> LoadTestRun:
-        """Change the name, notes, tags or metadata of a run, also while it goes on; `if_match` as in `update_test`."""
+        """Change what people write on a run, also while it goes on; `if_match` as in `update_test`.
+
+        Raises
+        ------
+        PreconditionFailed
+            If somebody else has changed it.
+        Conflict
+            If its windows should change and its intervals are deleted: nothing tells then what would lie in them.
+        """
         _check_fields(fields, RUN_FIELDS)
         runs = self._store.runs
+        if "windows" in fields:
+            fields["windows"] = self._checked_windows(run_id, fields["windows"])
         if if_match is None:
             return runs.annotate(run_id, updated_by=by, **fields)
         while True:
@@ -184,6 +206,50 @@ class Catalogue:
             changed = runs.annotate(run_id, seen=seen, updated_by=by, **fields)
             if changed is not None:
                 return changed
+
+    def set_window(self, run_id: str, name: str, start_s: float, end_s: float | None = None, *, by: str) -> LoadTestRun:
+        """Set a window of a run by hand, in place of the one of that name that was found or set."""
+        window = Window.build(name=name, start_s=start_s, end_s=end_s)
+        return self._change_windows(run_id, lambda kept: (*(w for w in kept if w.name != name), window), by=by)
+
+    def remove_window(self, run_id: str, name: str, *, by: str) -> LoadTestRun:
+        """Forget a window that was set by hand.
+
+        Raises
+        ------
+        NotFound
+            If none of that name was.
+        """
+
+        def without(kept: tuple[Window, ...]) -> tuple[Window, ...]:
+            if name not in {window.name for window in kept}:
+                there = ", ".join(window.name for window in kept) or "none"
+                raise NotFound(f"no window {name!r} was set on {run_id}; those that were: {there}")
+            return tuple(window for window in kept if window.name != name)
+
+        return self._change_windows(run_id, without, by=by)
+
+    def _change_windows(
+        self, run_id: str, change: Callable[[tuple[Window, ...]], tuple[Window, ...]], *, by: str
+    ) -> LoadTestRun:
+        while True:
+            seen = self._store.runs.get(run_id)
+            windows = self._checked_windows(run_id, change(seen.windows))
+            changed = self._store.runs.annotate(run_id, seen=seen, updated_by=by, windows=windows)
+            if changed is not None:
+                return changed
+
+    def _checked_windows(self, run_id: str, windows: Iterable[Window]) -> tuple[Window, ...]:
+        """Give the windows as set by hand, if they can be."""
+        run, given = self._store.runs.get(run_id), tuple(w.model_copy(update={"found": False}) for w in windows)
+        names = [window.name for window in given]
+        if WHOLE in names:
+            raise InvalidInput("windows: the whole run is always a window: choose another name", field="windows")
+        if len(set(names)) < len(names):
+            raise InvalidInput(f"windows: each name once; not {', '.join(names)}", field="windows")
+        if run.purged_at is not None and given != run.windows:
+            raise Conflict(f"the intervals of {run.id} were deleted by retention: its windows stay as they are")
+        return given
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run: its intervals, tokens, spool, directory and its entry on the test.
@@ -210,6 +276,7 @@ class Catalogue:
             path.unlink(missing_ok=True)
         self._store.runs.delete(run_id)
         self._store.ledger.delete(run_id)  # a push that was on its way while the record was still there
+        self._store.run_summaries.delete(run_id)
 
     def baseline(self, test_id: str) -> list[LoadTestRun]:
         """Give the runs that others of the test are compared with, newest first."""
@@ -261,9 +328,10 @@ class Catalogue:
                 return changed
 
     def purge(self, days: int, *, now_ms: int | None = None, limit: int | None = None) -> int:
-        """Delete the intervals of runs that ended more than `days` days ago; the runs stay, and say so.
+        """Delete the intervals of runs that ended more than `days` days ago; the runs and their summaries stay.
 
-        Runs that are a baseline of any test are exempt. `limit` bounds how many runs are taken, the oldest first.
+        A run is sealed first: its merged histograms, of the whole run and of its windows, are kept. Runs that are a
+        baseline of any test are exempt. `limit` bounds how many runs are taken, the oldest first.
 
         Returns
         -------
@@ -279,6 +347,8 @@ class Catalogue:
                 break
             if self._store.load_tests.is_baseline(run.id):
                 continue
+            with contextlib.suppress(NotFound):  # deleted meanwhile, or cut short after its intervals were
+                seal(self._store, run)
             self._store.ledger.delete(run.id)
             with contextlib.suppress(NotFound):
                 self._store.runs.update(run.id, purged_at=now)

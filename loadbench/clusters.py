@@ -12,6 +12,9 @@
     account_id = "acme"
     token_env = "LAB_TOKEN"
 
+    [retention]
+    days = 90
+
 The file is looked for in the working directory and then above it; `LOADBENCH_CONFIG` names another one.
 """
 
@@ -43,10 +46,17 @@ class ReceiverSettings(Record):
     allowed_hosts: Items(Name) = ()
 
 
+class RetentionSettings(Record):
+    """For how long intervals are kept; for ever if nothing is said."""
+
+    days: Annotated[int, Field(ge=1, le=99_999)] | None = None
+
+
 class Configuration(Record):
     """What `loadbench.toml` says."""
 
     receiver: ReceiverSettings = ReceiverSettings()
+    retention: RetentionSettings = RetentionSettings()
     cluster: Items(Cluster) = ()
 
     @classmethod

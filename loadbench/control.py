@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from loadbench.agent.sender import drain
 from loadbench.agent.spool import Spool
+from loadbench.analysis.gates import canonical
 from loadbench.catalogue import Catalogue
 from loadbench.clusters import Clusters, resolve
 from loadbench.errors import Conflict, InvalidInput, LoadbenchError, NotFound, StoreUnavailable, TargetUnreachable
@@ -31,11 +32,13 @@ from loadbench.model import (
     LoadTestRun,
     RunStatus,
     Scope,
+    StopReason,
     invalid_input,
     new_id,
     now_ms,
     script_arguments,
 )
+from loadbench.sealing import seal
 from loadbench.store import Store
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ SUPERVISE_EVERY_S = 1.0
 ENV_RETENTION_DAYS = "LOADBENCH_RETENTION_DAYS"
 RETAIN_EVERY_S = 3600.0
 _PURGED_AT_ONCE = 5
+_SEALED_AT_ONCE = 3
 ACTIVE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.STOPPING)
 
 
@@ -76,6 +80,8 @@ class ControlPlane:
         self._catalogue = Catalogue(store)
         self._retention_days = retention_days
         self._retain_at = time.monotonic()
+        self._active: set[str] = set()
+        self._unsealed: set[str] = set()
         self._ended = threading.Event()
         self._supervisor: threading.Thread | None = None
 
@@ -97,12 +103,15 @@ class ControlPlane:
         cluster_id: str | None = None,
         arguments: Mapping[str, Any] | None = None,
         web_ui: bool = False,
+        gates: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> LoadTestRun:
         """Start a run; what is left out is inherited from the test, and `run_id` is made up.
 
         `cluster_id` names the cluster; left out, it is the test's, or the one that fits its scope best. `workers` is
         for local ones only, and so is `web_ui`: Locust's own web interface beside the run, at the run's `web_url`.
-        `arguments` are values for those that the script itself defines: `{"shop": "corner"}`.
+        `arguments` are values for those that the script itself defines: `{"shop": "corner"}`. `gates` stand in place
+        of those of the test; the run keeps its own, whatever becomes of the test's.
 
         Raises
         ------
@@ -133,6 +142,8 @@ class ControlPlane:
             notes=notes,
             tags=tags,
             arguments=script_arguments(arguments or {}),
+            metadata=dict(metadata or {}),
+            gates=test.gates if gates is None else canonical(tuple(gates)),
             receiver_url=self._url_for(cluster),
             lease_expires_at=now_ms() + LEASE_MS,
             created_by=by,
@@ -182,17 +193,18 @@ class ControlPlane:
         revisions = self._store.script_revisions
         return revisions.latest(test.id) if number is None else revisions.number(test.id, number)
 
-    def stop_run(self, run_id: str) -> LoadTestRun:
+    def stop_run(self, run_id: str, *, reason: StopReason = "user", gate_broken: str | None = None) -> LoadTestRun:
         """Ask a run to stop, at once and for certain: by signal, by the answer to its next push, at last by force.
 
-        Stopping a run that is stopping already changes nothing.
+        Stopping a run that is stopping already changes nothing. `gate_broken` is the gate that asks for it.
 
         Raises
         ------
         Conflict
             If the run is over.
         """
-        moved = self._store.runs.move(run_id, RunStatus.STOPPING, stop_reason="user", stop_requested_at=now_ms())
+        why = {"stop_reason": reason} | ({"gate_broken": gate_broken} if gate_broken else {})
+        moved = self._store.runs.move(run_id, RunStatus.STOPPING, stop_requested_at=now_ms(), **why)
         if moved:
             if _is_unheard(moved):
                 return self._withdraw(moved, RunStatus.STOPPED)
@@ -220,6 +232,7 @@ class ControlPlane:
         while not self._ended.wait(SUPERVISE_EVERY_S):
             try:
                 self.reconcile()
+                self.seal()
                 self.retain()
             except StoreUnavailable as error:
                 log.warning("runs cannot be looked after: %s", error)
@@ -233,9 +246,24 @@ class ControlPlane:
         if self._catalogue.purge(self._retention_days, limit=_PURGED_AT_ONCE) < _PURGED_AT_ONCE:
             self._retain_at = time.monotonic() + RETAIN_EVERY_S
 
+    def seal(self) -> None:
+        """Seal the runs that were active and are over now, a few at a time; any other is sealed when it is read."""
+        ended = sorted(self._unsealed - self._active)[:_SEALED_AT_ONCE]
+        for run in self._store.runs.get_all(ended) if ended else ():
+            if not run.is_over:
+                continue
+            try:
+                seal(self._store, run)
+            except LoadbenchError as error:
+                log.warning("%s cannot be sealed now, but when it is read: %s", run.id, error)
+        self._unsealed -= set(ended)
+
     def reconcile(self) -> None:
         """Compare every active run with its processes, and move those that are not what they say."""
-        for run in self._store.runs.find(status=ACTIVE, limit=1000):
+        active = self._store.runs.find(status=ACTIVE, limit=1000)
+        self._active = {run.id for run in active}
+        self._unsealed |= self._active
+        for run in active:
             try:
                 self._reconcile(run)
             except (LoadbenchError, OSError) as error:
@@ -328,11 +356,11 @@ class ControlPlane:
         )
 
 
-def retention_days() -> int | None:
-    """Read for how many days intervals are kept; None, for ever, if nothing is set."""
+def retention_days(configured: int | None = None) -> int | None:
+    """Read for how many days intervals are kept: the environment, else what is configured, else None, for ever."""
     text = os.environ.get(ENV_RETENTION_DAYS)
     if not text:
-        return None
+        return configured
     if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) >= 1):
         raise InvalidInput(
             f"{ENV_RETENTION_DAYS} must be whole days, at least 1; not {text!r}", field=ENV_RETENTION_DAYS

@@ -14,7 +14,7 @@ from loadbench.analysis.summary import summary
 from loadbench.demo_target import ENV_URL, ShopServer
 from loadbench.html import run_line, summary_text
 from loadbench.model import Scope
-from loadbench.reports import execute_notebook
+from loadbench.reports import execute_notebook, template
 from loadbench.store import Store
 
 FIRST_NOTEBOOK = "01_first_run.ipynb"
@@ -56,6 +56,8 @@ def lab(arguments: Sequence[str]) -> int:
     if not notebooks.is_dir():
         for folder in ("notebooks", "locustfiles"):
             shutil.copytree(examples() / folder, folder, dirs_exist_ok=True)
+        for kind in ("run", "comparison", "trend"):
+            shutil.copy(template(kind), notebooks)
     # JupyterLab refuses root unless told; in a container there is often nobody else.
     as_root = ["--allow-root"] if os.geteuid() == 0 else []
     with ShopServer(port=0) as shop:

@@ -1,14 +1,28 @@
-"""Tables of a run as CSV files."""
+"""What leaves loadbench: tables of a run as CSV or Parquet, charts as HTML files that open anywhere, offline."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+import pyarrow as pa
+import pyarrow.parquet as pq
+from markupsafe import Markup
 
+from loadbench import html
 from loadbench.analysis import frames
+from loadbench.analysis.columns import column
 from loadbench.analysis.summary import summary
 from loadbench.errors import InvalidInput, one_of
 from loadbench.model import LoadTestRun
@@ -18,7 +32,9 @@ TABLES = {
     "summary": summary,
     "endpoints": frames.endpoints,
     "failures": frames.failures,
+    "histograms": frames.histograms,
 }
+CHART_SUFFIXES = (".html", ".htm")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -32,30 +48,112 @@ def csv_text(frame: pd.DataFrame) -> str:
     return safe.to_csv(index=False, lineterminator="\n")
 
 
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """Write a frame as Parquet; the metadata of each column says its `unit` and `meaning`. Texts stay as they are."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    known = [column(name) for name in table.column_names]
+    fields = [
+        field.with_metadata({"unit": about.unit, "meaning": about.meaning})
+        for field, about in zip(table.schema, known, strict=True)
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.cast(pa.schema(fields, metadata=table.schema.metadata)), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+_WRITERS = {".csv": lambda frame: csv_text(frame).encode(), ".parquet": parquet_bytes}
+
+
 def export_text(run: LoadTestRun, documents: Sequence[Mapping[str, Any]], table: str = "timeline") -> str:
-    """Give a table of a run as CSV: timeline (a row per interval), summary, endpoints (per interval) or failures."""
+    """Give a table of a run, one of `TABLES`, as CSV."""
+    return csv_text(table_of(run, documents, table))
+
+
+def table_of(run: LoadTestRun, documents: Sequence[Mapping[str, Any]], table: str) -> pd.DataFrame:
+    """Make a table of a run: timeline, summary, endpoints (per interval), failures or histograms."""
     if table not in TABLES:
         raise one_of("table", table, TABLES)
-    return csv_text(TABLES[table](run, documents))
+    return TABLES[table](run, documents)
 
 
 def export(
     run: LoadTestRun, documents: Sequence[Mapping[str, Any]], path: str | Path, *, table: str = "timeline"
 ) -> Path:
-    """Write a table of a run to a CSV file, which is replaced if it is there.
+    """Write a table of a run to a CSV or Parquet file, by its suffix; one that is there is replaced.
 
     Raises
     ------
     InvalidInput
-        If there is no such table, or the file cannot be written.
+        If there is no such table or suffix, or the file cannot be written.
     """
-    text = export_text(run, documents, table)
+    suffix = Path(path).suffix.lower()
+    if suffix not in _WRITERS:
+        raise one_of("the suffix of the file", suffix, [*_WRITERS, CHART_SUFFIXES[0]])
+    return write(path, _WRITERS[suffix](table_of(run, documents, table)))
+
+
+def export_chart(figure: go.Figure, path: str | Path) -> Path:
+    """Write a figure as one HTML file with plotly.js in it: it loads nothing from anywhere."""
+    scripts = [_file("static/plotly-cartesian.min.js"), _file("templates/chart.js")]
+    title = figure.layout.title.text or "chart"
+    text = (
+        html.templates()
+        .get_template("chart.html.j2")
+        .render(
+            title=title,
+            figure=_inert(figure),
+            scripts=[Markup(script) for script in scripts],  # noqa: S704 - files of this package
+            script_hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
+            version=metadata.version("loadbench"),
+        )
+    )
+    return write(path, text.encode())
+
+
+def write(path: str | Path, content: bytes) -> Path:
+    """Write a file as a whole or not at all; its folder is made.
+
+    Raises
+    ------
+    InvalidInput
+        If it cannot be written there.
+    """
     target = Path(path).expanduser().absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, "utf-8")
+        _replace(target, content)
     except OSError as error:
         raise InvalidInput(
             f"cannot write {target}: {error.strerror or error}; give a path that can be written", field="path"
         ) from None
     return target
+
+
+def _replace(target: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def _inert(figure: go.Figure) -> Markup:
+    """Give a figure as JSON that cannot end the script element it stands in."""
+    text = json.dumps(json.loads(figure.to_json(remove_uids=True)), separators=(",", ":"))
+    return Markup(  # noqa: S704
+        text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    )
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+@cache
+def _file(path: str) -> str:
+    return (resources.files("loadbench") / path).read_text("utf-8")

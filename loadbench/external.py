@@ -6,6 +6,7 @@ import shlex
 from typing import NamedTuple
 
 from loadbench.agent import wire
+from loadbench.analysis.gates import canonical
 from loadbench.errors import InvalidInput
 from loadbench.launch.base import STOP_TIMEOUT_S
 from loadbench.model import LoadTest, LoadTestRun, Scope
@@ -37,6 +38,7 @@ def external_run(
     duration_sec: int | None = None,
     notes: str = "",
     tags: tuple[str, ...] = (),
+    gates: tuple[str, ...] | None = None,
 ) -> LoadTestRun:
     """Make the record of a run that somebody else starts; what is left out is inherited from the test, if it has one.
 
@@ -60,6 +62,7 @@ def external_run(
         duration_sec=duration_sec if duration_sec is not None else test.default_duration_sec if test else 60,
         notes=notes,
         tags=tags,
+        gates=canonical(gates) if gates is not None else test.gates if test else (),
         receiver_url=receiver_url,
         created_by=by,
         updated_by=by,

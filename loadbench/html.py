@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from loadbench.analysis.validity import Validity
 from loadbench.model import LastMetrics, LoadTest, LoadTestRun, RunStatus, Scope, ScriptRevision
 
 MISSING = "–"
@@ -175,9 +176,13 @@ def run_warnings(run: LoadTestRun) -> list[str]:
         found.append(f"{_plural(run.workers_lost, 'worker')} lost")
     if run.clock_skew_ms is not None and abs(run.clock_skew_ms) > SKEW_SHOWN_MS:
         found.append(f"clocks differ by {abs(run.clock_skew_ms) / 1000:.1f} s")
-    if run.purged_at is not None:
-        found.append(f"its intervals were deleted {show(run.purged_at, 'time')} as too old: only totals are left")
-    return found
+    return found + _purge_warning(run)
+
+
+def _purge_warning(run: LoadTestRun) -> list[str]:
+    if run.purged_at is None:
+        return []
+    return [f"its intervals were deleted {show(run.purged_at, 'time')} as too old: only its summary is left"]
 
 
 def run_origin(run: LoadTestRun) -> str:
@@ -199,25 +204,33 @@ def run_facts(run: LoadTestRun) -> list[str]:
     return [_plural(last.users, "user"), *facts, *quantile]
 
 
-def run_caption(run: LoadTestRun) -> str:
+def run_caption(run: LoadTestRun, validity: Validity | None = None) -> str:
     """Say in one line where a run stands: status, time, figures, and what is wrong with its data."""
     status, seconds = run.status.value, show(round(elapsed_s(run)), "s")
     if run.status is RunStatus.FAILED:
         head = f"Failed: {error_line(run.error)}" if run.error else f"Failed ({run.stop_reason or 'reason unknown'})"
     elif run.is_over:
-        by = f" by {run.stop_reason}" if run.stop_reason not in (None, "duration") else ""
+        by = f" by {stopped_by(run)}" if run.stop_reason not in (None, "duration") else ""
         head = f"{status}{by} after {seconds}" if run.started_at else f"{status}{by} before it started"
     elif run.started_at is None:
         head = f"{status}, planned for {show(run.duration_sec, 's')}"
     else:
-        head = f"{status} {seconds} of {show(run.duration_sec, 's')}"
+        by = f", asked by {stopped_by(run)}" if run.gate_broken else ""
+        head = f"{status} {seconds} of {show(run.duration_sec, 's')}{by}"
     origin = run_origin(run)
-    return ", ".join([head, *([origin] if origin else []), *run_facts(run), *run_warnings(run)])
+    state = run_warnings(run) if validity is None else [printable(str(validity)), *_purge_warning(run)]
+    return ", ".join([head, *([origin] if origin else []), *run_facts(run), *state])
 
 
-def run_line(run: LoadTestRun) -> str:
-    """Give the one-line text of a run."""
-    return f'<Run {short_id(run.id)} "{printable(run.name)}" {run_caption(run)}>'
+def stopped_by(run: LoadTestRun) -> str:
+    """Name what ended a run: its stop reason, and the gate if it was one."""
+    gate = f" {printable(run.gate_broken.removesuffix(' -> stop'))}" if run.gate_broken else ""
+    return f"{run.stop_reason}{gate}"
+
+
+def run_line(run: LoadTestRun, validity: Validity | None = None) -> str:
+    """Give the one-line text of a run; with its validity, if that is known, in place of its warnings."""
+    return f'<Run {short_id(run.id)} "{printable(run.name)}" {run_caption(run, validity)}>'
 
 
 def test_line(test: LoadTest) -> str:
@@ -247,7 +260,7 @@ def summary_text(summary: pd.DataFrame) -> str:
     )
 
 
-def run_card(run: LoadTestRun, *, totals: Mapping[str, Any] | None = None) -> str:
+def run_card(run: LoadTestRun, *, totals: Mapping[str, Any] | None = None, validity: Validity | None = None) -> str:
     """Draw a run as an HTML card.
 
     Parameters
@@ -255,8 +268,11 @@ def run_card(run: LoadTestRun, *, totals: Mapping[str, Any] | None = None) -> st
     totals : mapping, optional
         The row Aggregated of its summary, for percentiles of the whole run; left out, a run that goes on shows those
         of its last interval.
+    validity : Validity, optional
+        Its stamp, if that is known.
     """
-    return _render("run.html.j2", run=run, figures=run_figures(run, totals), warnings=run_warnings(run))
+    warnings = run_warnings(run) if validity is None else [*validity.reasons, *_purge_warning(run)]
+    return _render("run.html.j2", run=run, figures=run_figures(run, totals), warnings=warnings, validity=validity)
 
 
 def run_figures(run: LoadTestRun, totals: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
@@ -295,9 +311,41 @@ def test_card(test: LoadTest, revisions: Sequence[ScriptRevision] = ()) -> str: 
     return _render("test.html.j2", test=test, revisions=newest)
 
 
+def pool_card(label: str, runs: Sequence[LoadTestRun]) -> str:
+    """Draw a pool of runs as an HTML card."""
+    return _render("pool.html.j2", label=label, runs=runs)
+
+
+def finding_card(line: str, table: pd.DataFrame, *, title: str = "") -> str:
+    """Draw a finding as an HTML card: one sentence, and the rows that it rests on; numbers with three digits."""
+
+    def cell(value: Any) -> str:
+        if is_missing(value):
+            return MISSING
+        if isinstance(value, datetime):
+            return f"{value:%Y-%m-%d %H:%M}"
+        if isinstance(value, float):
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return printable(str(value))
+
+    plain = table if table.index.name is None else table.reset_index()
+    rows = [[cell(value) for value in row] for row in plain.itertuples(index=False)]
+    return _render("finding.html.j2", line=line, title=title, columns=list(plain.columns), rows=rows)
+
+
 def workbench_card(scope: Scope, receiver_url: str | None = None, store_line: str = "") -> str:
     """Draw a workbench as an HTML card: whose things these are, where they are stored, where pushes arrive."""
     return _render("workbench.html.j2", scope=scope, receiver_url=receiver_url, store_line=store_line)
+
+
+def panel_line(kind: str, text: str) -> str:
+    """Draw a line of the panel: `busy`, `done`, `hint`, or an `error` that screen readers speak at once."""
+    return _render("panel_line.html.j2", kind=kind, text=text)
+
+
+def panel_title(scope: Scope) -> str:
+    """Draw the title of the panel: whose things these are."""
+    return _render("panel_title.html.j2", scope=scope)
 
 
 @cache
@@ -313,7 +361,7 @@ def templates() -> jinja2.Environment:
     environment.filters.update(
         show=show, printable=printable, error_text=error_text, shown_url=shown_url, short_id=short_id, plural=_plural
     )
-    environment.globals.update(elapsed_s=elapsed_s, run_origin=run_origin)
+    environment.globals.update(elapsed_s=elapsed_s, run_origin=run_origin, stopped_by=stopped_by)
     return environment
 
 

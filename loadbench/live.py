@@ -10,14 +10,17 @@ import functools
 import gzip
 import json
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anywidget
+import pandas as pd
 from pymongo.errors import PyMongoError
 
+from loadbench.analysis.band import Band
 from loadbench.analysis.summary import summary
 from loadbench.errors import LoadbenchError
 from loadbench.model import LoadTestRun, RunStatus, now_ms
@@ -25,11 +28,15 @@ from loadbench.points import Points
 
 STATIC = Path(__file__).parent / "static"
 PLOTLY_JS = STATIC / "plotly-cartesian.min.js"
+PLOTLY_LOADER = (STATIC / "plotly_loader.js").read_text()
 MAX_ENDPOINTS = 5
 STATIC_POINTS = 150
 SKEW_WORTH_A_NOTE_MS = 2000
 POLL_S = 1.0
 GAP_PATIENCE = 60
+GATES_EVERY_S = 4.0
+GATES_SHARE = 0.05
+"""How much of one processor looking at the gates may take: a long run is looked at less often."""
 RUN_EVERY_TICKS = 5
 _KINDS = frozenset({"open", "plotly", "stop", "endpoints"})
 
@@ -51,16 +58,30 @@ class LiveView(anywidget.AnyWidget):
         The run as it stands.
     stop : callable, optional
         What the Stop button calls, in a thread of its own. Without it there is no button.
+    band : Band, optional
+        Where the baseline lay: drawn behind the lines of requests/s and p95.
+    gates : callable, optional
+        Says how the run stands to its gates now, as a DataFrame (`Run.gates`). It is asked now and then, by `follow`.
     """
 
-    _esm = STATIC / "live.js"
+    _esm = PLOTLY_LOADER + (STATIC / "live.js").read_text()
     _css = STATIC / "live.css"
 
     def __init__(
-        self, history: Sequence[Mapping[str, Any]] = (), *, run: LoadTestRun, stop: Callable[[], object] | None = None
+        self,
+        history: Sequence[Mapping[str, Any]] = (),
+        *,
+        run: LoadTestRun,
+        stop: Callable[[], object] | None = None,
+        band: Band | None = None,
+        gates: Callable[[], pd.DataFrame] | None = None,
     ) -> None:
         self._run = run
         self._stop = stop
+        self._band = band
+        self._judge = gates
+        self._judge_at = 0.0
+        self._gates: tuple[dict[str, Any], ...] = ()
         self._stopping = False
         self._trouble = ""
         self._points = Points()
@@ -105,6 +126,18 @@ class LiveView(anywidget.AnyWidget):
         """Show that the view cannot follow the run at present; an empty text takes that away."""
         with self._guard:
             self._trouble = text
+            self._send_status()
+
+    def judge_gates(self) -> None:
+        """Look how the run stands to its gates, and show it; not too often, unless the run is over."""
+        if self._judge is None or not self._run.gates or (time.monotonic() < self._judge_at and not self._run.is_over):
+            return
+        began = time.monotonic()
+        table = self._judge()
+        took_s = time.monotonic() - began
+        self._judge_at = time.monotonic() + max(GATES_EVERY_S, took_s / GATES_SHARE)
+        with self._guard:
+            self._gates = tuple(_gate(row) for _, row in table.iterrows())
             self._send_status()
 
     @property
@@ -238,6 +271,7 @@ class LiveView(anywidget.AnyWidget):
                 self._opened = True
                 self._send_status(page=page)
                 self._send_rows(0, page=page)
+                self._send_band(page)
         elif content["kind"] == "endpoints":
             wanted = content.get("endpoints")
             known = range(len(self._run.endpoints))
@@ -275,6 +309,12 @@ class LiveView(anywidget.AnyWidget):
         header = {"kind": "rows", "first": first, "t0": self._points.t0_ms, "endpoints": self._chosen, "page": page}
         self.send(header, buffers=[self._points.binary(first, self._chosen)])
 
+    def _send_band(self, page: str) -> None:
+        if self._band is not None:
+            runs = "1 run" if self._band.runs == 1 else f"{self._band.runs} runs"
+            message = {"kind": "band", "page": page, "label": f"baseline ({runs})"}
+            self.send(message, buffers=[self._band.binary()])
+
     def _send_status(self, *, page: str | None = None) -> None:
         """Send the state of the run if it has changed since it was last sent; always to a page that has just opened."""
         if not self._opened:
@@ -291,6 +331,10 @@ class LiveView(anywidget.AnyWidget):
             "canStop": self._stop is not None and not run.is_over,
             "stopping": self._stopping or run.status is RunStatus.STOPPING,
             "notes": self.notes(),
+            "revision": run.revision_number,
+            "remarks": run.notes,
+            "gates": self._gates or tuple({"gate": str(gate)} for gate in run.gates),
+            "gateBroken": run.gate_broken,
             "overall": self._overall() if run.is_over else None,
         }
         names = len(run.endpoints)
@@ -403,7 +447,22 @@ class _Follower:
         if view._trouble:
             view.set_trouble("")
         view.set_status(run)
+        try:
+            view.judge_gates()
+        except (LoadbenchError, PyMongoError) as error:
+            view.set_trouble(f"the gates cannot be judged at present, trying again: {_one_line(error)}")
         return True
+
+
+def _gate(row: Any) -> dict[str, Any]:
+    """Give of one row of `Run.gates` what the page shows."""
+    passed, at_s = row["passed"], row["at_s"]
+    return {
+        "gate": str(row["gate"]),
+        "passed": None if pd.isna(passed) else bool(passed),
+        "because": str(row["because"]),
+        "atS": None if pd.isna(at_s) else float(at_s),
+    }
 
 
 def _one_line(error: BaseException) -> str:

@@ -13,22 +13,32 @@ import plotly.graph_objects as go
 
 from loadbench import exports, html, plots, reports
 from loadbench.analysis import frames
-from loadbench.analysis.summary import quantiles, summary
-from loadbench.errors import Conflict, NotFound, RunFailed
+from loadbench.analysis.band import Band, band
+from loadbench.analysis.gates import table
+from loadbench.errors import Conflict, RunFailed, one_of
+from loadbench.gatekeeper import GateTable, judge
 from loadbench.live import LiveView, follow
 from loadbench.model import (
     LoadTestRun,
     RunStatus,
 )
 from loadbench.progress import Progress
+from loadbench.run_figures import WindowLike
+from loadbench.run_plots import RunPlots
 
 if TYPE_CHECKING:
     from loadbench.workbench import Workbench
 
 POLL_S = 0.25
+BAND_RUNS = 10
+CHARTS = {
+    "timeline": "plot", "heatmap": "heatmap", "percentiles": "percentiles_over_time", "distribution": "distribution",
+    "load": "response_time_against_load", "errors": "errors_over_time",
+}  # fmt: skip
+"""The charts that can be exported, and the methods that draw them."""
 
 
-class Run:
+class Run(RunPlots):
     """One execution of a test: watch it, await it, stop it, read its figures."""
 
     def __init__(self, record: LoadTestRun, bench: Workbench) -> None:
@@ -37,10 +47,10 @@ class Run:
         self._store = bench._backend.store
 
     def __repr__(self) -> str:
-        return html.run_line(self.record)
+        return html.run_line(self.record, self._validity)
 
     def _repr_html_(self) -> str:
-        return html.run_card(self.record)
+        return html.run_card(self.record, validity=self._validity)
 
     def __await__(self) -> Generator[Any, None, Run]:
         """Wait for the end with a progress bar; the kernel stays responsive. RunFailed if the run fails."""
@@ -114,10 +124,22 @@ class Run:
         """Delete the run with all its figures; not while it goes on, nor while it is a baseline."""
         self._bench._catalogue.delete_run(self.record.id)
 
-    def live(self) -> LiveView:
-        """Show Plotly charts that follow the run, from its first interval on, whenever they are opened."""
+    def live(self, *, baseline: bool = False) -> LiveView:
+        """Show Plotly charts that follow the run, from its first interval on, whenever they are opened.
+
+        Parameters
+        ----------
+        baseline : bool
+            Draw, behind the lines, where the runs of its test's baseline lay as long after their start.
+        """
         self.refresh()
-        view = LiveView(self._documents(), run=self.record, stop=self._stop_if_active)
+        view = LiveView(
+            self._documents(),
+            run=self.record,
+            stop=self._stop_if_active,
+            band=self._baseline_band() if baseline else None,
+            gates=self.gates,
+        )
         runs, ledger, receiver = self._store.runs, self._store.ledger, self._bench._backend.receiver
         follow(
             view,
@@ -127,73 +149,102 @@ class Run:
         )
         return view
 
+    def _baseline_band(self) -> Band | None:
+        if self.record.load_test_id is None:
+            return None
+        runs = [run for run in self._bench._catalogue.baseline(self.record.load_test_id) if run.purged_at is None]
+        others = [run for run in runs if run.id != self.id][:BAND_RUNS]
+        return band([frames.timeline(run, self._store.ledger.documents(run.id), percentiles=(95,)) for run in others])
+
     def _stop_if_active(self) -> None:
         try:
             self.stop()
         except Conflict:
             self.refresh()
 
-    def plot(self) -> go.Figure:
-        """Draw the run so far as one static Plotly figure: users, requests/s, errors/s, percentiles."""
-        self.refresh()
-        return plots.timeline(
-            frames.timeline(self.record, self._documents()),
-            title=self.record.name,
-            subtitle=html.run_caption(self.record),
-        )
+    def plot(self, *, window: WindowLike = None) -> go.Figure:
+        """Draw the run so far as one static Plotly figure: users, requests/s, errors/s, percentiles; windows shaded."""
+        seal = self._seal(windows=())
+        caption = html.run_caption(self.record, self._validity)
+        shown = frames.timeline(self.record, self._documents(window))
+        return plots.timeline(shown, title=self.record.name, subtitle=caption, windows=seal.windows)
 
-    def summary(
-        self,
-        percentiles: Sequence[float] = (50, 95, 99),
-        *,
-        start_s: float | None = None,
-        end_s: float | None = None,
-    ) -> pd.DataFrame:
-        """Give one row per endpoint and a total, of the whole run or of a window.
+    def set_window(self, name: str, start_s: float, end_s: float | None = None) -> Run:
+        """Name a part of the run, or say better than loadbench where its ramp, steady or drain is.
 
         Parameters
         ----------
-        percentiles : sequence of float
-            Any, in [0, 100]; each is computed from merged histograms and within 0.5 % of the exact one.
-        start_s, end_s : float, optional
-            The window, in seconds since the run began.
+        name : str
+            "steady", or another: small letters, digits, - and _.
+        start_s, end_s : float
+            Seconds from the start of the run: whole intervals that end within (start_s, end_s]; to the end if left out.
         """
-        self.refresh()
-        return summary(self.record, self._documents(), percentiles=percentiles, start_s=start_s, end_s=end_s)
+        catalogue, by = self._bench._catalogue, self._bench.by
+        self.record = catalogue.set_window(self.id, name, start_s, end_s, by=by)
+        self._validity = None
+        return self
 
-    def quantile(self, percentile: float) -> float:
-        """Give one percentile of all response times of the run, in milliseconds."""
-        self.refresh()
-        return float(quantiles(self.record, self._documents(), percentile).iloc[0])
+    def remove_window(self, name: str) -> Run:
+        """Forget a window that a person has set; ramp, steady and drain are found again then."""
+        self.record = self._bench._catalogue.remove_window(self.id, name, by=self._bench.by)
+        self._validity = None
+        return self
 
-    def timeline(self) -> pd.DataFrame:
-        """Give one row per interval: users, rates, percentiles."""
-        self.refresh()
-        return frames.timeline(self.record, self._documents())
+    def gates(self, *gates: str, window: str | None = None) -> pd.DataFrame:
+        """Judge the run by gates, one row each; while it goes on, by what there is of it so far.
 
-    def endpoints(self, percentiles: Sequence[float] = (50, 95, 99)) -> pd.DataFrame:
-        """Give one row per interval and endpoint."""
-        self.refresh()
-        return frames.endpoints(self.record, self._documents(), percentiles=percentiles)
+        Parameters
+        ----------
+        *gates : str
+            Such as `p95 < 300ms`; left out, those that the run was started with.
+        window : str, optional
+            The window of the run for gates that name none; left out, the steady one.
 
-    def failures(self) -> pd.DataFrame:
-        """Give one row per endpoint and error message, with its count."""
-        self.refresh()
-        return frames.failures(self.record, self._documents())
+        Returns
+        -------
+        DataFrame
+            gate, passed (missing if it could not be judged), value, limit, unit, because, at_s (when it was broken
+            first), window, endpoints.
+        """
+        return GateTable(table(judge(self._store, self.refresh().record, gates or None, window=window)))
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write one HTML file that opens anywhere, offline. Left out, `path` is below `reports/`."""
-        return reports.report(self._store, self.refresh().record, path)
+    def report(
+        self, path: str | Path | None = None, *, window: str = "steady", notebook: str | Path | None = None
+    ) -> Path:
+        """Write the report of this run: one HTML file that opens anywhere, offline, and beside it the notebook.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            The HTML file; left out, it is below `reports/` in the working directory.
+        window : str
+            The window whose figures are shown: "steady", "whole", or another of `windows()`.
+        notebook : str or Path, optional
+            A notebook of yours to execute in place of `loadbench/templates/report_run.ipynb`.
+        """
+        return reports.run_report(self._store, self.refresh().record, path, window=window, notebook=notebook)
 
     def export(self, path: str | Path, table: str = "timeline") -> Path:
-        """Write a table as a CSV file for spreadsheets: timeline, summary, endpoints or failures."""
-        self.refresh()
-        return exports.export(self.record, self._documents(), path, table=table)
+        """Write a table as CSV or Parquet, or a chart as one offline HTML file, by the suffix of the file.
 
-    def _documents(self) -> list[dict]:
-        if self.record.purged_at is not None:
-            raise NotFound(
-                f"the intervals of {self.id} were deleted {html.show(self.record.purged_at, 'time')} as too old: "
-                "only its totals are left, in run.record.last_metrics"
-            )
-        return self._store.ledger.documents(self.record.id)
+        Parameters
+        ----------
+        path : str or Path
+            `.csv` for spreadsheets, `.parquet` with the units of the columns as metadata, `.html` for a chart.
+        table : str
+            Of `.csv` and `.parquet`: timeline, summary, endpoints (per interval), failures or histograms. Of `.html`:
+            timeline, heatmap, percentiles, distribution, load or errors.
+
+        Raises
+        ------
+        InvalidInput
+            If there is no such table, chart or suffix, or the file cannot be written.
+        NotFound
+            If the intervals of the run were deleted by retention.
+        """
+        self.refresh()
+        if Path(path).suffix.lower() in exports.CHART_SUFFIXES:
+            if table not in CHARTS:
+                raise one_of("chart", table, CHARTS)
+            return exports.export_chart(getattr(self, CHARTS[table])(), path)
+        return exports.export(self.record, self._documents(), path, table=table)

@@ -1,358 +1,257 @@
-"""Reports: a run as one offline HTML file, and a notebook executed with parameters.
+"""Reports: a notebook executed on the stored runs, kept as a notebook and as an HTML file that opens anywhere, offline.
 
-The file loads nothing from anywhere. Its charts are interactive: plotly.js is in it, once, beside the figures as JSON.
+The notebooks are `templates/report_*.ipynb`. A report is executed in a kernel of its own, which finds MongoDB by its
+environment and only reads.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
 import json
-import os
-import re
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib import metadata, resources
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import plotly.graph_objects as go
-
-from loadbench import html, plots
-from loadbench.agent.histogram import ALPHA
-from loadbench.analysis import frames
-from loadbench.analysis.columns import column
-from loadbench.analysis.summary import AGGREGATED, histograms, summary
-from loadbench.errors import InvalidInput, LoadbenchError
-from loadbench.model import LoadTest, LoadTestRun, RunStatus, ScriptRevision, now_ms
+from loadbench import html, pages
+from loadbench.analysis.verdict import IMPORTANT_PERCENT
+from loadbench.analysis.windows import STEADY, WHOLE, named
+from loadbench.errors import InvalidInput, LoadbenchError, NotFound
+from loadbench.model import LoadTest, LoadTestRun, now_ms
+from loadbench.notebooks import execute_notebook
+from loadbench.sealing import seal
 from loadbench.store import Store
+from loadbench.store.database import ENV_URI
 
-SUMMARY_COLUMNS = {
-    "name": "endpoint", "requests": "requests", "failure_ratio": "failed", "requests_per_s": "requests/s",
-    "mean_ms": "mean", "min_ms": "min", "p50_ms": "p50", "p95_ms": "p95", "p99_ms": "p99", "max_ms": "max",
-    "bytes": "bytes",
-}  # fmt: skip
-FAILURE_COLUMNS = {
-    "name": "endpoint", "message": "message", "count": "count", "first_seen": "first seen", "last_seen": "last seen",
-}  # fmt: skip
-SHOWN_FAILURES = 100
-TITLE_PX = 60
-MAX_LABEL = 48
-_SECRET = re.compile(r"token|secret|passw|api_?key|credential", re.IGNORECASE)
+DIRECTORY = Path("reports")
+MOST_DAYS = 3650
+NEEDS = "needs-"
+FIGURES, INTERVALS, GATES = "figures", "intervals", "gates"
 
-# What ended the run, as a sentence about it.
-ENDINGS = {
-    "duration": "It ran for its full duration.",
-    "user": "A person stopped it before its end.",
-    "gate": "A gate stopped it before its end.",
-    "shape": "Its load shape came to its end.",
-    "script": "The script itself ended it.",
-    "workers-lost": "It ended because its workers were lost.",
-    "error": "It could not go on.",
-    "lost": "Its processes or their reports were lost.",
-}
+__all__ = ["comparison_report", "execute_notebook", "report", "run_report", "template", "trend_report"]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table ready for a template: the frame's values written out, each column with its header and unit."""
-
-    headers: Sequence[tuple[str, str, bool]]
-    rows: Sequence[Sequence[str]]
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame, titles: Mapping[str, str]) -> Table:
-        """Write the columns named by `titles`, with the formats of their units."""
-        named = frame.copy()
-        if "method" in named:
-            named["name"] = (named["method"] + " " + named["name"]).str.strip()
-        formats = {name: html.FORMATS[column(name).unit] for name in titles}
-        headers = [(titles[name], formats[name].suffix, column(name).dtype != "str") for name in titles]
-        columns = [
-            [html.MISSING if html.is_missing(value) else formats[name].number(value) for value in named[name]]
-            for name in titles
-        ]
-        return cls(headers=headers, rows=list(zip(*columns, strict=True)))
+def template(kind: str) -> Path:
+    """Give the path of a report notebook: "run", "comparison" or "trend"."""
+    return Path(str(resources.files("loadbench") / "templates" / f"report_{kind}.ipynb"))
 
 
-def report(store: Store, run: LoadTestRun, path: str | Path | None = None) -> Path:
-    """Write the HTML summary of a stored run; left out, `path` is below `reports/` in the working directory."""
-    test = store.load_tests.get(run.load_test_id) if run.load_test_id else None
-    revision = store.script_revisions.get(run.script_revision_id) if run.script_revision_id else None
-    target = path or Path("reports") / f"{run.id}.html"
-    return write_report(run, test, revision, store.ledger.documents(run.id), target)
-
-
-def write_report(
+def run_report(
+    store: Store,
     run: LoadTestRun,
-    test: LoadTest | None,
-    revision: ScriptRevision | None,
-    documents: Sequence[Mapping[str, Any]],
-    path: str | Path,
+    path: str | Path | None = None,
+    *,
+    window: str = STEADY,
+    notebook: str | Path | None = None,
+    progress: bool | None = None,
 ) -> Path:
-    """Write a run's summary as one HTML file that opens anywhere, offline.
+    """Write the summary of a run; see `report`.
 
     Parameters
     ----------
-    test, revision : optional
-        What was run; a run of a foreign script has neither.
-    documents : sequence of documents
-        The run's stored intervals.
-    path : str or Path
-        The file; its folder is made. It is replaced as a whole, or not at all.
-
-    Returns
-    -------
-    Path
-        The absolute path of the file.
-
-    Raises
-    ------
-    InvalidInput
-        If the file cannot be written there.
+    path : str or Path, optional
+        The HTML file; left out, it is below `reports/` in the working directory.
+    window : str
+        The window of the run whose figures are shown; "whole" for all of it.
     """
-    target = Path(path).expanduser().absolute()
-    text = render_report(run, test, revision, documents)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, text)
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot write the report to {target}: {error.strerror or error}; give a path that can be written",
-            field="path",
-        ) from None
-    return target
-
-
-def render_report(
-    run: LoadTestRun,
-    test: LoadTest | None,
-    revision: ScriptRevision | None,
-    documents: Sequence[Mapping[str, Any]],
-) -> str:
-    """Give the report as text; `write_report` says what is in it."""
-    table = summary(run, documents)
-    totals = None if table.empty else table.iloc[-1].to_dict()
-    failed = frames.failures(run, documents)
-    scripts = [_file("static/plotly-cartesian.min.js"), _file("templates/report.js")]
-    return (
-        html.templates()
-        .get_template("report.html.j2")
-        .render(
-            run=run,
-            test=test,
-            script=revision.script.decode("utf-8", "replace") if revision else None,
-            verdict=verdict(run),
-            warnings=html.run_warnings(run),
-            figures=_figures(run, totals),
-            charts=[(name, _figure_json(figure)) for name, figure in charts(run, documents, table).items()],
-            endpoints=Table.of(table, SUMMARY_COLUMNS),
-            failures=Table.of(failed.head(SHOWN_FAILURES), FAILURE_COLUMNS),
-            more_failures=max(0, len(failed) - SHOWN_FAILURES),
-            settings=settings(run, test, revision),
-            intervals=len(documents),
-            data_sha256=data_sha256(documents),
-            alpha=ALPHA,
-            made_at=now_ms(),
-            version=metadata.version("loadbench"),
-            scripts=scripts,
-            script_hashes=" ".join(f"'sha256-{_hash(text)}'" for text in scripts),
-        )
+    has = _held(store, run, window)
+    return report(
+        store,
+        notebook or template("run"),
+        _place(run) | {"run_id": run.id, "window": window},
+        path or DIRECTORY / f"{run.id}.html",
+        title=f"{run.name} · {run.status.value} · {html.show(run.started_at, 'time')}",
+        has=has,
+        progress=progress,
     )
 
 
-def _figures(run: LoadTestRun, totals: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    if totals is None and run.purged_at is None:
-        return []
-    return html.run_figures(run.model_copy(update={"status": RunStatus.FINISHED}), totals)
+def _held(store: Store, run: LoadTestRun, window: str) -> set[str]:
+    """Say what there is to show of a run: figures of its window, and its intervals."""
+    try:
+        sealed = seal(store, run)
+    except NotFound:
+        return set()
+    named(sealed.windows, window)
+    if not sealed.parts:
+        return set()
+    return {FIGURES, *({INTERVALS} if run.purged_at is None else ()), *({GATES} if run.gates else ())}
 
 
-def verdict(run: LoadTestRun) -> str:
-    """Say in a sentence or two how the run ended and whether all of its data arrived."""
-    if not run.is_over:
-        return f"The run is {run.status.value.lower()}: this report shows what has arrived so far."
-    if run.purged_at is not None:
-        return f"Its intervals were deleted {html.show(run.purged_at, 'time')} as too old: only its totals are left."
-    if run.origin == "imported":
-        whole = "All of it is here." if run.metadata.get("hasDistributions") else "It holds no distributions."
-        return f"Imported from {run.metadata.get('importedFormat', 'files')}. {whole}"
-    ending = ENDINGS.get(run.stop_reason or "", "")
-    arrived = {
-        "complete": "All intervals arrived, and their sums agree.",
-        "gaps": "Some intervals never arrived: the figures leave them out.",
-        "unknown": "It is not known whether all intervals arrived.",
-    }[run.completeness]
-    return f"{ending} {arrived}".strip()
-
-
-def charts(run: LoadTestRun, documents: Sequence[Mapping[str, Any]], table: pd.DataFrame) -> dict[str, go.Figure]:
-    """Draw the figures of a report by their headings, in order; none for a run without requests."""
-    if table.empty or not table["requests"].iloc[-1]:
-        return {}
-    by_endpoint = table[table["name"] != AGGREGATED]
-    labels = short_labels((by_endpoint["method"] + " " + by_endpoint["name"]).str.strip())
-    figures = {"Timeline": plots.timeline(frames.timeline(run, documents), title="")}
-    total = {"all requests": histograms(run, documents)[AGGREGATED]}
-    if any(total.values()):
-        figures["Response times by endpoint"] = plots.endpoint_percentiles(
-            by_endpoint.set_index(pd.Index(labels, dtype="str")), title=""
-        )
-        figures["Distribution of response times"] = plots.distribution(total, title="")
-    for figure in figures.values():  # the page has the heading, so the room above the plot goes
-        spared = figure.layout.margin.t or plots.TEMPLATE.layout.margin.t
-        figure.update_layout(margin_t=spared - TITLE_PX, height=figure.layout.height - TITLE_PX)
-    return figures
-
-
-def short_labels(names: Sequence[str]) -> list[str]:
-    """Shorten long names in their middle, so that they leave room for the chart; those that get alike are numbered."""
-    half = MAX_LABEL // 2
-    shown = [html.printable(name) for name in names]
-    short = [name if len(name) <= MAX_LABEL else f"{name[:half]}…{name[-half:]}" for name in shown]
-    return [label if short.count(label) == 1 else f"{label} ({index})" for index, label in enumerate(short, start=1)]
-
-
-def settings(run: LoadTestRun, test: LoadTest | None, revision: ScriptRevision | None) -> dict[str, str]:
-    """List what was run, with what and where, as label -> text."""
-    ran = run.environment
-    workers = run.workers if ran is None else ran.workers
-    rows = {
-        "test": test.name if test else None,
-        "run": run.id,
-        "origin": html.run_origin(run),
-        "files": str(run.metadata.get("importedFrom", "")) if run.origin == "imported" else None,
-        "scope": str(run.scope),
-        "target": html.shown_url(run.target_url),
-        "users": html.show(run.target_users, "count"),
-        "users started": html.show(run.spawn_rate, "/s"),
-        "planned duration": html.show(run.duration_sec, "s"),
-        "ran for": html.show(html.elapsed_s(run), "s") if run.started_at else None,
-        "started": html.show(run.started_at, "time"),
-        "finished": html.show(run.finished_at, "time"),
-        "workers": html.show(workers, "count") if workers else "none: one Locust process",
-        "script revision": str(run.revision_number) if run.revision_number else None,
-        "script sha256": revision.sha256 if revision else ran and ran.script_sha256,
-        "user classes": ", ".join(ran.user_classes) if ran else None,
-        "Locust": ran and ran.locust,
-        "Python": ran and ran.python,
-        "host": ran and ran.host,
-        "started by": run.created_by,
-        "tags": ", ".join(run.tags),
-        "notes": run.notes,
-    }
-    return {label: html.printable(text) for label, text in rows.items() if text}
-
-
-def data_sha256(documents: Sequence[Mapping[str, Any]]) -> str:
-    """Hash the stored intervals: sha256 over the body hashes, one a line, in the order of (source, seq)."""
-    ordered = sorted(documents, key=lambda document: (document["source"], document["seq"]))
-    return hashlib.sha256("".join(f"{document['bodySha256']}\n" for document in ordered).encode()).hexdigest()
-
-
-def execute_notebook(
-    source: str | Path,
-    output: str | Path,
-    parameters: Mapping[str, str | int | float | bool | None] | None = None,
+def comparison_report(
+    store: Store,
+    sides: Sequence[tuple[str, Sequence[str]]],
+    path: str | Path | None = None,
     *,
-    cwd: str | Path | None = None,
-    progress: bool = True,
+    reference: int = -1,
+    window: str = STEADY,
+    percentiles: Sequence[float] = (50, 95, 99),
+    important_percent: float = IMPORTANT_PERCENT,
+    allow_different: Sequence[str] = (),
+    notebook: str | Path | None = None,
+    progress: bool | None = None,
 ) -> Path:
-    """Execute a notebook with papermill.
+    """Write a comparison; see `report`.
 
     Parameters
     ----------
-    source, output : str or Path
-        The notebook, and where the executed one goes; after an error it is there too, up to the failing cell.
-    parameters : mapping, optional
-        Values for the cell tagged `parameters`: JSON scalars. They are stored in the output, so never secrets.
-    cwd : str or Path, optional
-        Working directory of the notebook; left out, that of this process.
-    progress : bool
-        Show a progress bar on stderr.
+    sides : sequence of (str, sequence of str)
+        A label and the ids of one or several runs.
+    reference : int
+        Which side the others are compared with.
+    window, percentiles, important_percent, allow_different
+        As for `loadbench.compare`.
+    """
+    runs = {run.id: run for run in store.runs.get_all([run_id for _, ids in sides for run_id in ids])}
+    first = runs[sides[0][1][0]]
+    reference %= len(sides)
+    has = {INTERVALS} if any(run.purged_at is None for run in runs.values()) else set()
+    if all(any(_held(store, runs[run_id], WHOLE) for run_id in ids) for _, ids in sides):
+        has |= {FIGURES}
+    labels = [label.replace("|", "/") for label, _ in sides]
+    others = ", ".join(label for place, label in enumerate(labels) if place != reference)
+    return report(
+        store,
+        notebook or template("comparison"),
+        _place(first) | {
+            "runs": " | ".join(" ".join(ids) for _, ids in sides),
+            "labels": " | ".join(labels),
+            "reference": reference,
+            "window": window,
+            "percentiles": " ".join(f"{percentile:g}" for percentile in percentiles),
+            "important_percent": float(important_percent),
+            "allow_different": " ".join(allow_different),
+        },
+        path or DIRECTORY / f"comparison-{first.id}.html",
+        title=f"{others} against {labels[reference]}",
+        has=has,
+        progress=progress,
+    )  # fmt: skip
+
+
+def trend_report(
+    store: Store,
+    test: LoadTest,
+    path: str | Path | None = None,
+    *,
+    days: int = 7,
+    until: str | None = None,
+    window: str = STEADY,
+    notebook: str | Path | None = None,
+    progress: bool | None = None,
+) -> Path:
+    """Write the trend of a test over some days; see `report`.
+
+    Parameters
+    ----------
+    days : int
+        How many, 1 to 3650.
+    until : str, optional
+        The end, in ISO 8601; left out, now.
+    """
+    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS:
+        raise InvalidInput(f"days must be a number in 1-{MOST_DAYS}; not {days!r}", field="days")
+    until = until or html.show(now_ms(), "time")
+    return report(
+        store,
+        notebook or template("trend"),
+        _place(test) | {"test_name": test.name, "days": days, "until": until, "window": window},
+        path or DIRECTORY / f"trend-{test.id}.html",
+        title=f"{test.name} · {days} days until {until}",
+        has={"runs"} if store.runs.find(load_test_id=test.id, limit=1) else (),
+        progress=progress,
+    )
+
+
+def _place(record: LoadTest | LoadTestRun) -> dict[str, str | None]:
+    return {"scope": f"{record.account_id}/{record.org_id}/{record.project_id}", "env": record.env_id}
+
+
+def report(
+    store: Store,
+    notebook: str | Path,
+    parameters: Mapping[str, str | int | float | bool | None],
+    path: str | Path,
+    *,
+    title: str,
+    has: Iterable[str] = (),
+    progress: bool | None = None,
+) -> Path:
+    """Execute a report notebook, and write it beside the HTML file made of it.
+
+    Parameters
+    ----------
+    store : Store
+        Where the runs are. The kernel is told by its environment, so that no parameter names a password.
+    notebook : str or Path
+        The notebook, with a cell tagged `parameters`.
+    parameters : mapping
+        JSON scalars.
+    path : str or Path
+        The HTML file; the executed notebook gets its name with `.ipynb`. Both are replaced as a whole, or not at all.
+    title : str
+        Of the page.
+    has : iterable of str
+        What there is to show. A cell tagged `needs-X` is executed if X is in it, and left out otherwise.
+    progress : bool, optional
+        Show a progress bar on stderr; left out, only to a person at a terminal.
 
     Returns
     -------
     Path
-        The absolute path of the executed notebook.
+        The absolute path of the HTML file.
 
     Raises
     ------
     InvalidInput
-        If there is no such notebook, or a parameter is a secret or not known to it.
+        If the files cannot be written there.
     LoadbenchError
-        If a cell fails: one line with the cell and its error.
+        If a cell fails; the notebook as far as it got is beside where the report would be.
     """
-    import papermill  # heavy, and needed for nothing else
-    from papermill.exceptions import PapermillExecutionError
-
-    notebook, target = Path(source).expanduser().absolute(), Path(output).expanduser().absolute()
-    values = dict(parameters or {})
-    _check_parameters(notebook, values)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(target),
-            parameters=values,
-            cwd=str(cwd) if cwd else None,
-            progress_bar=progress,
-            extra_arguments=["--IPKernelApp.log_level=50"],  # its remarks on transport and shutdown help nobody here
-        )
-    except PapermillExecutionError as error:
-        raise LoadbenchError(
-            f"{notebook.name} failed in cell {error.exec_count}: {error.ename}: {html.error_line(error.evalue)} "
-            f"(executed up to there in {target})"
-        ) from None
+    target = Path(path).expanduser().absolute()
+    executed = target.with_suffix(".ipynb")
+    if executed == target:
+        raise InvalidInput(f"the path is that of the HTML file, and {target.name} would be its notebook", field="path")
+    progress = sys.stderr.isatty() if progress is None else progress
+    with pages.writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=target.parent, prefix=".report-")
+    with folder as name, pages.writing(target):
+        draft = Path(name) / Path(notebook).name
+        draft.write_text(json.dumps(_prepared(Path(notebook), set(has))), "utf-8")
+        try:
+            execute_notebook(
+                draft,
+                draft,
+                parameters,
+                progress=progress,
+                environment={ENV_URI: store.uri},
+                preload="loadbench.report_kernel",
+            )
+        except LoadbenchError as error:
+            if isinstance(error, InvalidInput):
+                raise
+            failed = target.with_suffix(".failed.ipynb")
+            draft.replace(failed)
+            raise LoadbenchError(str(error).replace(str(draft), str(failed))) from None
+        done = json.loads(draft.read_text("utf-8"))
+        pages.write(target, pages.render(done, title=title))
+        draft.chmod(0o644)
+        draft.replace(executed)
     return target
 
 
-def _check_parameters(notebook: Path, values: Mapping[str, Any]) -> None:
+def _prepared(notebook: Path, has: set[str]) -> dict[str, Any]:
+    """Read a notebook without the cells that need what is not there."""
     try:
-        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        content = json.loads(notebook.expanduser().read_text("utf-8"))
+        content["cells"] = [cell for cell in content["cells"] if _needs(cell) <= has]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InvalidInput(f"no notebook in {notebook}: give the path of an .ipynb file", field="source") from None
-    for name, value in values.items():
-        if _SECRET.search(name):
-            raise InvalidInput(
-                f"parameter {name} looks like a secret, and papermill stores parameters: pass it by environment",
-                field="parameters",
-            )
-        if not isinstance(value, str | int | float | bool | None):
-            raise InvalidInput(f"parameter {name} must be a text, a number, true, false or null", field="parameters")
-    if values and not any("parameters" in cell.get("metadata", {}).get("tags", ()) for cell in cells):
-        raise InvalidInput(f"{notebook.name} has no cell tagged parameters to take {', '.join(values)}", field="source")
+        raise InvalidInput(f"no notebook in {notebook}: give the path of an .ipynb file", field="notebook") from None
+    return content
 
 
-def _replace(target: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
-
-
-def _figure_json(figure: go.Figure) -> str:
-    """Give a figure as JSON that cannot end the script element it stands in."""
-    text = figure.to_json(remove_uids=True)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-@cache
-def _file(path: str) -> str:
-    return (resources.files("loadbench") / path).read_text("utf-8")
+def _needs(cell: Mapping[str, Any]) -> set[str]:
+    tags = cell.get("metadata", {}).get("tags", ())
+    return {tag.removeprefix(NEEDS) for tag in tags if tag.startswith(NEEDS)}

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
+from scipy.special import ndtr
 
 from loadbench.agent.histogram import FIRST_BUCKET, GAMMA, LAST_BUCKET, merge, quantile, unpack
 from loadbench.analysis.intervals import BUCKETS
+from loadbench.analysis.scalability import throughput
 from loadbench.errors import InvalidInput
 from loadbench.model import (
     Endpoint,
@@ -74,6 +76,7 @@ def run(
     correlation: float = 0.7,
     ramp_s: float | None = None,
     drain_s: float = 0.0,
+    cpu_per_user: float = 0.5,
     started_at: int = STARTED_AT,
     **fields: Any,
 ) -> Synthetic:
@@ -115,6 +118,8 @@ def run(
     ramp_s, drain_s : float
         Users, and with them requests, rise over the first and fall over the last seconds. Without a ramp, users rise
         over a tenth of the run, and requests are there from the start.
+    cpu_per_user : float
+        Percent of a core that each user costs the load generator, above 20 %.
     started_at : int
         Unix ms.
     """
@@ -144,7 +149,9 @@ def run(
     documents = [
         document
         for source in range(sources)
-        for document in _documents(record, f"master-{source}", raw[raw.source == source], interval_s, ramp, messages)
+        for document in _documents(
+            record, f"master-{source}", raw[raw.source == source], interval_s, ramp, messages, cpu_per_user
+        )
     ]
     stored = sorted((d for d in documents if d["seq"] not in lost), key=lambda d: (d["timestamp"], d["seq"]))
     kept = raw[~raw.seq.isin(list(lost))].reset_index(drop=True)
@@ -247,8 +254,9 @@ def _record(
 
 
 def _documents(
-    record: LoadTestRun, source: str, raw: pd.DataFrame, interval_s: float, ramp: np.ndarray, messages: Sequence[str]
-) -> list[dict[str, Any]]:
+    record: LoadTestRun, source: str, raw: pd.DataFrame, interval_s: float, ramp: np.ndarray, messages: Sequence[str],
+    cpu_per_user: float = 0.5,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Write a source's intervals as the receiver stores them."""
     endpoints = len(record.endpoints)
     seq, endpoint = raw.seq.to_numpy(), raw.endpoint.to_numpy()
@@ -281,7 +289,7 @@ def _documents(
             **_totals(ms[~np.isnan(ms)]),
             cum_requests=cum_requests,
             cum_failures=cum_failures,
-            cpu_percent=20.0 + 0.5 * active,
+            cpu_percent=20.0 + cpu_per_user * active,
             final=number == len(ramp) - 1,
             endpoints=tuple(present.tolist()),
             errors=_errors(endpoint[part][failed], endpoints, messages),
@@ -375,6 +383,184 @@ def _finished(
             cum_failures=sum(d["cumFailures"] for d in finals),
         )
     return record.model_copy(update=fields)
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """A run, and the one document that its intervals come down to; there are no intervals."""
+
+    run: LoadTestRun
+    document: dict[str, Any]
+
+
+def condensed(
+    *,
+    seed: int | str = 0,
+    seconds: int = 600,
+    endpoints: int | Sequence[str | tuple[str, str]] = 1,
+    rps: float = 50.0,
+    median_ms: float = 60.0,
+    sigma: float = 0.45,
+    failure_ratio: float = 0.01,
+    interval_s: float = 5.0,
+    users: int = 20,
+    weights: Sequence[float] | None = None,
+    slowdown: float | Mapping[int, float] = 1.0,
+    run_sd: float = 0.02,
+    interval_sd: float = 0.05,
+    correlation: float = 0.7,
+    **fields: Any,
+) -> Condensed:
+    """Draw what a run comes down to, without its intervals: a thousand of them in some seconds.
+
+    Parameters are those of `run`, and so is the distribution of what is drawn, but for the sums of times, which are
+    within 0.5 %: given the noise, the requests in each bucket are Poisson, with the mean that the intervals add up to.
+    """
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"condensed {seed}".encode()).digest()[:8], "big"))
+    known = _endpoints(endpoints)
+    record = _record(known, seconds, users, seed, STARTED_AT, fields)
+    noise = run_sd * rng.standard_normal() + _wander(rng, round(seconds / interval_s), interval_sd, correlation)
+    medians = median_ms * (1 + np.arange(len(known)) / 2) * _slowdown(slowdown, len(known))
+    requests = rps * seconds * _shares(weights, len(known))
+    spread = 6 * sigma + np.abs(noise).max()
+    first, last = (
+        math.ceil((math.log(edge) + sign * spread) / math.log(GAMMA))
+        for edge, sign in ((medians.min(), -1), (medians.max(), 1))
+    )
+    edges = np.arange(max(first, FIRST_BUCKET), min(last, LAST_BUCKET) + 1) * math.log(GAMMA)
+    counts = np.array(
+        [
+            rng.poisson(number * np.diff(ndtr((edges - math.log(median) - noise[:, None]) / sigma).mean(axis=0)))
+            for number, median in zip(requests, medians, strict=True)
+        ]
+    )
+    failed = rng.binomial(counts, failure_ratio)
+    first_bucket = round(edges[0] / math.log(GAMMA)) + 1
+    return Condensed(record, _condensed_document(record, seconds, first_bucket, counts, failed))
+
+
+def _condensed_document(
+    record: LoadTestRun, seconds: float, first_bucket: int, counts: np.ndarray, failed: np.ndarray
+) -> dict[str, Any]:
+    bucket = np.arange(first_bucket, first_bucket + counts.shape[1])
+    value_ms = 2 * GAMMA ** bucket.astype(float) / (GAMMA + 1)
+    number = len(counts)
+    both = np.stack([counts - failed, failed], axis=1).reshape(2 * number, -1)
+    row, column = np.nonzero(both)
+    held = [np.flatnonzero(each) for each in counts]
+    return {
+        "_id": f"{record.id}:condensed:0",
+        "source": "condensed",
+        "seq": 0,
+        "timestamp": datetime.fromtimestamp((record.started_at + 1000 * seconds) / 1000, tz=UTC),
+        "durationMs": 1000.0 * seconds,
+        "users": record.target_users,
+        "workers": 0,
+        "requests": int(counts.sum()),
+        "failed": int(failed.sum()),
+        "endpoints": list(range(number)),
+        "n": counts.sum(axis=1).tolist(),
+        "failures": failed.sum(axis=1).tolist(),
+        "untimed": [0] * number,
+        "sumMs": (counts @ value_ms).tolist(),
+        "failedSumMs": (failed @ value_ms).tolist(),
+        "minMs": [float(value_ms[each[0]]) if len(each) else 0.0 for each in held],
+        "maxMs": [float(value_ms[each[-1]]) if len(each) else 0.0 for each in held],
+        "bytes": (1000 * counts.sum(axis=1)).tolist(),
+        "histograms": b"".join(
+            (
+                np.array([1, 2 * number], "<u4").tobytes(),
+                np.bincount(row, minlength=2 * number).astype("<u4").tobytes(),
+                bucket[column].astype("<i2").tobytes(),
+                both[row, column].astype("<u4").tobytes(),
+            )
+        ),
+    }
+
+
+def history(
+    runs: int = 30,
+    *,
+    changes: Mapping[int, float | Mapping[int, float]] | None = None,
+    seed: int | str = 0,
+    run_sd: float = 0.02,
+    every_s: float = 86_400.0,
+    revisions: Mapping[int, int] | None = None,
+    **parameters: Any,
+) -> list[Synthetic]:
+    """Draw runs of a test, one a day, oldest first.
+
+    Parameters
+    ----------
+    changes : mapping of int to float, or to a mapping
+        From this run on (from 0), response times are so many times those before: `{20: 1.15}`; `{20: {1: 1.15}}` for
+        those of the second endpoint alone.
+    revisions : mapping of int to int
+        From this run on, the number of the script's revision; 1 before.
+    run_sd, **parameters
+        As for `run`.
+    """
+    made = []
+    for number in range(runs):
+        factor = _together([change for first, change in (changes or {}).items() if number >= first], parameters)
+        revision = [1, *(found for first, found in sorted((revisions or {}).items()) if number >= first)][-1]
+        moment = STARTED_AT + round(1000 * every_s * number)
+        chosen = {"slowdown": factor, "started_at": moment, "revision_number": revision, "run_sd": run_sd} | parameters
+        made.append(run(seed=f"{seed}, run {number}", **chosen))
+    return made
+
+
+def _together(changes: Sequence[float | Mapping[int, float]], parameters: Mapping[str, Any]) -> dict[int, float]:
+    """Multiply the planted changes, endpoint by endpoint."""
+    known = parameters.get("endpoints", 4)
+    number = known if isinstance(known, int) else len(known)
+    return {
+        place: math.prod(each.get(place, 1.0) if isinstance(each, Mapping) else each for each in changes)
+        for place in range(number)
+    }
+
+
+def sweep(
+    users: Sequence[int],
+    *,
+    per_user: float,
+    contention: float,
+    crosstalk: float,
+    think_s: float,
+    seed: int | str = 0,
+    repeats: int = 1,
+    rate_sd: float = 0.0,
+    sigma: float = 0.45,
+    **parameters: Any,
+) -> list[Synthetic]:
+    """Draw a run at each number of users whose throughput follows the Universal Scalability Law.
+
+    Parameters
+    ----------
+    per_user, contention, crosstalk : float
+        Of `loadbench.analysis.scalability.throughput`, in requests/s.
+    think_s : float
+        What a user waits between requests: with the throughput, it gives the mean response time (Little's law).
+    repeats : int
+        Runs at each number of users.
+    rate_sd : float
+        Standard deviation of the logarithm of a run's throughput: the noise between runs.
+    **parameters
+        As for `run`.
+    """
+    made = []
+    levels = [level for _ in range(repeats) for level in users]
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"sweep {seed}".encode()).digest()[:8], "big"))
+    for number, level in enumerate(levels):
+        rate = float(throughput(level, per_user, contention, crosstalk)) * math.exp(rate_sd * rng.standard_normal())
+        mean_s = level / rate - think_s
+        if mean_s <= 0:
+            raise InvalidInput(f"think_s must be below {level / rate:.3g} s at {level} users", field="think_s")
+        started_at = STARTED_AT + 3_600_000 * number
+        chosen = {"endpoints": 1, "cpu_per_user": 0.05, "started_at": started_at} | parameters
+        median_ms = 1000 * mean_s / math.exp(sigma**2 / 2)
+        made.append(run(seed=f"{seed}, {number}", users=level, rps=rate, median_ms=median_ms, sigma=sigma, **chosen))
+    return made
 
 
 def keep(store: Store, made: Synthetic, test: LoadTest | None = None) -> LoadTestRun:

@@ -9,21 +9,23 @@ import contextlib
 import getpass
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import ValidationError
 
-from loadbench import html, imports
+from loadbench import html, imports, schedules
 from loadbench.analysis import frames
-from loadbench.backend import Backend
+from loadbench.analysis.gates import canonical
+from loadbench.backend import Backend, Reader
 from loadbench.catalogue import Catalogue
 from loadbench.errors import NotFound, StoreUnavailable
 from loadbench.external import Registration
 from loadbench.launch.cluster import survey
-from loadbench.launch.script import read_script
+from loadbench.launch.script import check_script, read_script
 from loadbench.load_test import Test
 from loadbench.load_test_run import Run
+from loadbench.load_test_schedule import ScheduledTest
 from loadbench.model import (
     PARAMETERS,
     ApiToken,
@@ -35,6 +37,10 @@ from loadbench.model import (
     invalid_input,
     now_ms,
 )
+from loadbench.run_pool import RunPool
+
+if TYPE_CHECKING:
+    from loadbench.panel import Panel
 
 API_TOKEN_MS = 24 * 3600 * 1000
 
@@ -60,6 +66,8 @@ class Workbench:
         The address that the receiver listens on; left out, that of `loadbench.toml`, else loopback.
     advertised_url : str, optional
         How clusters on other machines reach the receiver; left out, that of `loadbench.toml`, else its own URL.
+    receive : bool
+        False for a workbench that only reads, such as that of a report: it has no receiver and supervises no run.
 
     Notes
     -----
@@ -77,19 +85,22 @@ class Workbench:
         clusters: Sequence[Cluster | dict[str, Any]] | None = None,
         host: str | None = None,
         advertised_url: str | None = None,
+        receive: bool = True,
     ) -> None:
         self.scope = Scope.parse(scope, env)
         self.by = by or getpass.getuser()
         self._api_token: tuple[ApiToken, str] | None = None
-        self._backend = Backend.shared(
-            mongodb_uri, port=port, host=host, advertised_url=advertised_url, clusters=clusters
+        self._backend: Backend | Reader = (
+            Backend.shared(mongodb_uri, port=port, host=host, advertised_url=advertised_url, clusters=clusters)
+            if receive
+            else Reader.shared(mongodb_uri)
         )
 
     def __repr__(self) -> str:
-        return html.workbench_line(self.scope, self._backend.receiver.url)
+        return html.workbench_line(self.scope, self._backend.receiver_url)
 
     def _repr_html_(self) -> str:
-        return html.workbench_card(self.scope, self._backend.receiver.url, self._backend.store_line)
+        return html.workbench_card(self.scope, self._backend.receiver_url, self._backend.store_line)
 
     def create_test(
         self,
@@ -104,6 +115,7 @@ class Workbench:
         description: str = "",
         tags: Sequence[str] = (),
         cluster: str | None = None,
+        gates: Sequence[str] | None = None,
         check: bool = True,
     ) -> Test:
         """Define a load test, once. Running it again brings the test up to date: it never makes a second one.
@@ -125,6 +137,9 @@ class Workbench:
             `"1m30s"` or seconds: how long a run takes by default, and may take at most.
         cluster : str, optional
             The id of the cluster that performs its runs; left out, the one that serves its scope, else this machine.
+        gates : sequence of str, optional
+            What its runs shall do, one line each, such as `p95 < 300ms` or `error rate over 30s > 5% -> stop`. Left
+            out, a test that is there keeps those that it has.
         check : bool
             Let Locust load the script first, so that a broken one is never stored.
 
@@ -144,6 +159,8 @@ class Workbench:
             "tags": tuple(tags),
             "cluster_id": cluster,
         }
+        if gates is not None:
+            definition["gates"] = canonical(gates)
         try:
             wanted = LoadTest(
                 name=name, created_by=self.by, updated_by=self.by, **self.scope.model_dump(), **definition
@@ -172,6 +189,10 @@ class Workbench:
         """List the tests of this scope, newest first."""
         return frames.tests(self._backend.store.load_tests.find(self.scope))
 
+    def check_script(self, script: str | Path) -> list[str]:
+        """Let Locust load a script, without storing it, and give the names of its User classes, or ScriptError."""
+        return check_script(read_script(script))
+
     def run(self, run_id: str) -> Run:
         """Find a run by its id, or by the beginning of it."""
         return Run(self._backend.store.runs.resolve(run_id, self.scope), self)
@@ -180,6 +201,20 @@ class Workbench:
         """List the runs of this scope, newest first."""
         wanted = None if status is None else RunStatus(status)
         return frames.runs(self._backend.store.runs.find(self.scope, status=wanted, limit=limit))
+
+    def schedule(self, name: str) -> ScheduledTest:
+        """Find a schedule by its name or id; `test.schedule(...)` makes one."""
+        return ScheduledTest(schedules.named(self._backend.store, self.scope, name), self)
+
+    def schedules(self) -> pd.DataFrame:
+        """List the schedules of this scope by name, with when each fires next and what came of it last."""
+        store = self._backend.store
+        names = {test.id: test.name for test in store.load_tests.find(self.scope, limit=0)}
+        return frames.schedules(store.schedules.find(self.scope), names)
+
+    def pool(self, *run_ids: str, label: str = "pool") -> RunPool:
+        """Take these runs, by their ids or the beginnings of them, as one pool, in the order given."""
+        return RunPool([self.run(run_id) for run_id in run_ids], label=label)
 
     def register_external(
         self,
@@ -289,6 +324,12 @@ class Workbench:
         columns = ["cluster", "kind", "base_url", "host", "locust", "workers", "run_id", "trouble"]
         rows = survey(self._backend.control.clusters)
         return pd.DataFrame(rows, columns=columns).astype({"workers": "Int64"}).set_index("cluster")
+
+    def panel(self) -> Panel:
+        """Show the workbench as a panel, for the whole job with the mouse: every view gives its code as well."""
+        from loadbench.panel import Panel  # only here: code that shows no panel needs no form widgets
+
+        return Panel(self)
 
     def close(self) -> None:
         """Stop the receiver and let go of MongoDB. Runs that go on are found again by the next Workbench."""

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from loadbench.errors import NotFound
 from loadbench.model import ApiToken, LoadTest, LoadTestRun, Scope, Scoped
-from server.base import Handler, Refused, bearer, parse, refusal
+from server.base import Handler, Refused, bearer, refusal
 from server.bodies import OwnScope
+from server.naming import in_wire_words, unknown_field
 from server.operation import Operation, Query
 
 if TYPE_CHECKING:
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
 Body = TypeVar("Body", bound=BaseModel)
 Asked = TypeVar("Asked", bound=Query)
 Found = TypeVar("Found", bound=Scoped)
-
-
-_FIELDS = {
-    "users": "targetUsers",
-    "spawn_rate": "spawnRate",
-    "duration": "durationSec",
-    "target_url": "targetUrl",
-    "revision": "revisionNumber",
-    "script": "scriptContent",
-    "cluster": "clusterId",
-}
-"""What the API calls the parameters that a notebook gives."""
 
 
 class ApiHandler(Handler):
@@ -83,9 +72,8 @@ class ApiHandler(Handler):
         try:
             return await super()._call(*call)
         except Refused as refused:
-            field = refused.problem.get("field")
-            if field:
-                refused.problem["field"] = _FIELDS.get(field, field)
+            detail, field = in_wire_words(refused.problem["detail"], refused.problem.get("field"))
+            refused.problem |= {"detail": detail} | ({"field": field} if field else {})
             raise
 
     @property
@@ -101,11 +89,11 @@ class ApiHandler(Handler):
         return self._query
 
     def body_of(self, model: type[Body]) -> Body:
-        """Read the body: strict JSON, no unknown fields. Of a key given twice the last one holds."""
+        """Read the body: strict JSON, fields by their names on the wire. Of a key given twice the last one holds."""
         try:
-            return parse(model, self.body())
+            return model.model_validate_json(self.body(), by_alias=True, by_name=False)
         except ValidationError as error:
-            raise refusal(error) from None
+            raise refusal(unknown_field(model, error) or error) from None
 
     async def visible_test(self, test_id: str) -> LoadTest:
         """Fetch a test that the caller may see; 404 otherwise."""

@@ -12,7 +12,9 @@ from loadbench.analysis import frames, series
 from loadbench.analysis.columns import percentile_column
 from loadbench.analysis.downsample import thin
 from loadbench.analysis.series import Series, percentile_name
-from loadbench.model import Endpoint, LoadTestRun
+from loadbench.analysis.validity import Validity
+from loadbench.analysis.windows import WHOLE
+from loadbench.model import Endpoint, LoadTestRun, Window
 from server import figures
 
 MAX_HOLES = 100
@@ -27,6 +29,7 @@ class Asked:
     end_ms: int | None
     endpoints: tuple[int, ...] | None
     percentiles: tuple[float, ...]
+    window: str = WHOLE
 
 
 def graph(asked: Asked, found: Series, *, points: int) -> figures.Graph:
@@ -163,6 +166,8 @@ class Table:
     intervals: int
     measured_s: float
     last_ms: int | None
+    validity: Validity
+    windows: tuple[Window, ...] = ()
 
 
 def aggregate(asked: Asked, table: Table, *, limit: int, outcome: str) -> figures.Aggregate:
@@ -206,6 +211,9 @@ def summarise(asked: Asked, table: Table, *, limit: int) -> figures.Summary:
     return figures.Summary(
         **_head(asked, table.intervals),
         name=run.name,
+        window=asked.window,
+        windows=list(table.windows),
+        validity=figures.Validity(level=table.validity.level, reasons=list(table.validity.reasons)),
         stop_reason=run.stop_reason,
         error=run.error,
         finished_at=run.finished_at,
@@ -268,7 +276,7 @@ def _head(asked: Asked, intervals: int) -> dict[str, Any]:
 
 def _why_empty(asked: Asked) -> str:
     if asked.run.purged_at is not None:
-        return "the intervals of this run were deleted by retention; only the totals in its summary remain"
+        return "the intervals of this run were deleted by retention; only its summary remains"
     if asked.start_ms is not None or asked.end_ms is not None:
         return "no interval ends within this window"
     return "no interval was ever stored" if asked.run.is_over else "no interval has arrived yet"

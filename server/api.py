@@ -311,7 +311,7 @@ class RunHandler(ApiHandler):
     operations: ClassVar = {
         "GET": Operation("Read a run", bodies.Run, etag=True, name="getRun"),
         "PATCH": Operation(
-            "Change what people write on a run: name, notes, tags, metadata",
+            "Change what people write on a run: name, notes, tags, metadata, windows",
             bodies.Run,
             role="runner",
             body=bodies.RunChange,

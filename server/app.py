@@ -30,16 +30,17 @@ from tornado.web import Application, RequestHandler
 
 from loadbench.errors import ReceiverError
 from loadbench.store import Store
-from server import api, charts, docs, ingest, openapi
+from server import api, charts, comparisons, docs, gates, history, ingest, openapi, schedules
 from server.base import DRAIN_BYTES, THREADS, Handler, HostNames, Meters, NotFoundHandler, Service
 from server.operation import pattern
+from server.watch import GateWatch
 
 if TYPE_CHECKING:
     from loadbench.control import ControlPlane
 
 logger = logging.getLogger("loadbench.receiver")
 
-ROUTES = [*api.routes, *charts.routes]
+ROUTES = [*api.routes, *charts.routes, *comparisons.routes, *gates.routes, *schedules.routes, *history.routes]
 """What the API serves: its description at /openapi.json is made of this table."""
 
 BODY_TIMEOUT_S = 9.0
@@ -307,9 +308,11 @@ class Receiver:
     async def _serve(self, sockets: list[socket.socket], names: HostNames, ready: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         executor = ThreadPoolExecutor(THREADS, thread_name_prefix="loadbench-receiver")
+        watch = GateWatch(self._store, self._control)
         service = Service(
-            self._store, names=names, feed=self._feed, executor=executor, meters=self.meters, control=self._control
-        )
+            self._store, names=names, feed=self._feed, executor=executor, meters=self.meters, control=self._control,
+            watch=watch,
+        )  # fmt: skip
         server = HTTPServer(
             make_app(service),
             max_body_size=DRAIN_BYTES,
@@ -326,3 +329,4 @@ class Receiver:
             server.stop()
             await server.close_all_connections()
             executor.shutdown(wait=True, cancel_futures=True)
+            watch.close()

@@ -206,6 +206,12 @@ class Feed(Protocol):
     def publish(self, run_id: str, status: str, document: dict[str, Any] | None) -> None: ...
 
 
+class Watch(Protocol):
+    """What newly stored intervals are judged by (`server.watch.GateWatch`)."""
+
+    def heard(self, run_id: str) -> None: ...
+
+
 @dataclass
 class Service:
     """What the handlers share; it reaches them through `initialize`."""
@@ -215,6 +221,7 @@ class Service:
     feed: Feed
     executor: ThreadPoolExecutor
     control: ControlPlane | None = None
+    watch: Watch | None = None
     catalogue: Catalogue = field(init=False)
     tokens: PushTokens = field(init=False)
     meters: Meters = field(default_factory=Meters)
@@ -405,7 +412,7 @@ class Handler(RequestHandler):
         return Refused(405, "method_not_allowed", f"use {' or '.join(allowed) or 'another path'} here", headers=headers)
 
     def _too_large(self) -> Refused:
-        return Refused(413, "too_large", f"a body may have at most {wire.MAX_BODY_BYTES} bytes")
+        return Refused(413, "too_large", f"a body may have at most 1 MiB ({wire.MAX_BODY_BYTES} bytes)")
 
     def _local_address(self) -> str:
         address = self.request.connection.stream.socket.getsockname()[0]

@@ -11,16 +11,20 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from loadbench.catalogue import RUN_FIELDS, TEST_FIELDS
 from loadbench.model import (
+    MAX_SCRIPT_BYTES,
     Cluster,
+    Firing,
     Id,
     Items,
     LoadTest,
     LoadTestRun,
     Metadata,
     Name,
+    PlannedRun,
     Record,
     RevisionEntry,
     RunStatus,
+    Schedule,
     ScopePart,
     ScriptRevision,
     Text,
@@ -46,6 +50,12 @@ def _is_base64(text: str) -> str:
     return text
 
 
+def _is_no_larger_script(text: str) -> str:
+    if len(text) > 4 * -(-MAX_SCRIPT_BYTES // 3):
+        raise ValueError(f"a script may have at most {MAX_SCRIPT_BYTES // 1024} KiB, and its request at most 1 MiB")
+    return text
+
+
 def _derive(name: str, record: type[Record], fields: Iterable[str], *, optional: bool = False, doc: str) -> Any:
     """Make a model with some fields of a record, each with its checks and its default."""
     own: dict[str, Any] = {}
@@ -62,7 +72,12 @@ def _derive(name: str, record: type[Record], fields: Iterable[str], *, optional:
     return create_model(name, __base__=Record, __doc__=doc, **own)
 
 
-Script = Annotated[str, Field(max_length=1_400_000, description="The script, in base64."), AfterValidator(_is_base64)]
+Script = Annotated[
+    str,
+    Field(description=f"The script, in base64; at most {MAX_SCRIPT_BYTES // 1024} KiB before that."),
+    AfterValidator(_is_no_larger_script),
+    AfterValidator(_is_base64),
+]
 
 
 class OwnScope(Record):
@@ -109,7 +124,7 @@ class NewRevision(Record):
 RunChange = _derive(
     "RunChange", LoadTestRun, RUN_FIELDS, optional=True, doc="What people write on a run; what is left out stays."
 )
-_RunOverrides = _derive("_RunOverrides", LoadTestRun, (*_PLANNED, "workers"), optional=True, doc="")
+_RunOverrides = _derive("_RunOverrides", LoadTestRun, (*_PLANNED, "workers", "gates"), optional=True, doc="")
 
 
 class NewRun(_RunOverrides):
@@ -118,10 +133,11 @@ class NewRun(_RunOverrides):
     revision_number: Annotated[int, Field(ge=1, le=2**31)] | None = None
     cluster_id: Id | None = None
     arguments: Metadata | None = None
+    metadata: Metadata | None = None
     web_ui: bool = Field(default=False, description="Locust's own web interface beside the run; local clusters only.")
 
 
-_ExternalParameters = _derive("_ExternalParameters", LoadTestRun, _PLANNED, optional=True, doc="")
+_ExternalParameters = _derive("_ExternalParameters", LoadTestRun, (*_PLANNED, "gates"), optional=True, doc="")
 
 
 class NewExternalRun(_ExternalParameters, OwnScope):
@@ -272,3 +288,83 @@ class Baseline(BaseModel):
     """The runs that others of the test are compared with, newest first."""
 
     items: list[RunEntry]
+
+
+PlannedRunBody: Any = _derive(
+    "NewPlannedRun",
+    PlannedRun,
+    PlannedRun.model_fields,
+    optional=True,
+    doc="How the runs of a schedule differ from the defaults of its test; `{}` for not at all.",
+)
+_ScheduleParts = _derive(
+    "_ScheduleParts",
+    Schedule,
+    (
+        *("name", "load_test_id", "cron", "timezone", "reports", "report_directory", "trend_days"),
+        *("misfire", "grace_sec", "enabled"),
+    ),
+    doc="",
+)
+
+
+class NewSchedule(_ScheduleParts):
+    """A schedule: runs of a test, reports, or both. Its reports go below the server's own directory of reports."""
+
+    run: PlannedRunBody | None = None
+
+
+class ScheduleChange(Record):
+    """Whether a schedule fires. Switched on, it fires at its next time, not for what it missed."""
+
+    enabled: bool
+
+
+class ScheduleQuery(Query):
+    """Which schedules."""
+
+    account_id: ScopePart | None = None
+    org_id: ScopePart | None = None
+    project_id: ScopePart | None = None
+    env_id: ScopePart | None = None
+    load_test_id: Id | None = None
+    text: Annotated[Name, Field(max_length=200)] | None = Field(default=None, description="Occurs in the name.")
+    sort: Literal["createdAt", "-createdAt", "updatedAt", "-updatedAt", "name", "-name"] = "name"
+    limit: int = Field(default=50, ge=1, le=MAX_LIMIT)
+    cursor: str | None = Field(default=None, max_length=2000, description="`nextCursor` of the page before.")
+
+    def filter(self) -> dict[str, Any]:
+        """Give the MongoDB filter of these parameters."""
+        parts = {"account_id", "org_id", "project_id", "env_id", "load_test_id"}
+        return self.model_dump(include=parts, by_alias=True, exclude_none=True)
+
+    def paging(self) -> dict[str, Any]:
+        """Give what `page` of a repository takes."""
+        return {"text": self.text, "sort": self.sort, "limit": self.limit, "cursor": self.cursor}
+
+
+class SchedulePage(BaseModel):
+    """Schedules, and the cursor of the next page where there is one."""
+
+    items: list[Schedule]
+    nextCursor: str | None = None  # noqa: N815
+
+
+class FiringQuery(Query):
+    """How much of a history."""
+
+    limit: int = Field(default=50, ge=1, le=MAX_LIMIT)
+
+
+FiringEntry: Any = _derive(
+    "FiringEntry",
+    Firing,
+    [name for name in Firing.model_fields if name not in ("owner", "lease_expires_at")],
+    doc="One firing of a schedule: when it was due, who took it, and what came of it. `reports` are names of files.",
+)
+
+
+class FiringList(BaseModel):
+    """Firings, the newest first."""
+
+    items: list[FiringEntry]

@@ -21,8 +21,11 @@ from loadbench.analysis.condense import condense
 from loadbench.analysis.intervals import FIELDS, Document, Intervals, Outcome, origin_ms, timestamps_ms, whole_slots
 from loadbench.analysis.series import STORED, TOTALS, Series
 from loadbench.analysis.summary import summary
-from loadbench.errors import InvalidInput
-from loadbench.model import LoadTestRun
+from loadbench.analysis.validity import judge
+from loadbench.analysis.windows import WHOLE, named
+from loadbench.errors import InvalidInput, NotFound
+from loadbench.model import LoadTestRun, Window
+from loadbench.sealing import bounds_ms, seals, windows_of
 from loadbench.store import Store
 from server import answers, figures
 from server.access import ApiHandler
@@ -36,9 +39,13 @@ PART_ROWS = 80_000
 PART_LEAST = 300
 MAX_VALUES = 50_000
 """Number of endpoint intervals in one page of `timeseries`."""
+CUSTOM = "custom"
+"""What a window is called that has no name: `from` and `to` were given."""
 NEVER_SUMS_UP = "A percentile is read from merged histograms; none is an average of others."
 
 T = TypeVar("T")
+Part = tuple[Document | None, int]
+"""What some intervals were condensed to, and how many they were."""
 Make = Callable[[LoadTestRun, Sequence[Document]], T]
 
 
@@ -48,9 +55,16 @@ def resolve(store: Store, run: LoadTestRun, window: figures.Window) -> Asked:
     Raises
     ------
     InvalidInput
-        If the window ends before it starts, or the run has no such endpoint.
+        If the window ends before it starts, or the run has no such window or endpoint.
     """
     start_ms = end_ms = None
+    name = window.window or WHOLE
+    if window.from_ is not None or window.to is not None:
+        if window.window is not None:
+            raise InvalidInput("window: give the name of a window, or from and to, not both", field="window")
+        name = CUSTOM
+    elif name != WHOLE:
+        start_ms, end_ms = bounds_ms(store, run, named(windows_of(store, run), name))
     if window.from_ is not None or window.to is not None:
         first = [] if run.started_at else store.ledger.documents(run.id, fields=("durationMs",), limit=1)
         origin = origin_ms(run, first)
@@ -60,7 +74,7 @@ def resolve(store: Store, run: LoadTestRun, window: figures.Window) -> Asked:
         )
     if start_ms is not None and end_ms is not None and end_ms <= start_ms:
         raise InvalidInput("to: the window must end after it starts", field="to")
-    return Asked(run, start_ms, end_ms, endpoints_of(run, window.endpoint), window.percentiles)
+    return Asked(run, start_ms, end_ms, endpoints_of(run, window.endpoint), window.percentiles, name)
 
 
 def endpoints_of(run: LoadTestRun, asked: Sequence[str]) -> tuple[int, ...] | None:
@@ -146,9 +160,10 @@ class ChartHandler(ApiHandler):
 
     async def table(self, asked: Asked, outcome: Outcome = "all") -> answers.Table:
         """Give the figures of the whole window by endpoint, and what they are made of."""
-        return await self.run(
-            _tabulated, self.service.store, asked, outcome, await self.whole(asked, partial(_condensed, asked))
-        )
+        sealed = await self.run(_sealed, self.service.store, asked)
+        if sealed is None:
+            sealed = await self.whole(asked, partial(_condensed, asked)), asked.run.windows
+        return await self.run(_tabulated, self.service.store, asked, outcome, *sealed)
 
 
 def _totals(asked: Asked, run: LoadTestRun, documents: Sequence[Document]) -> Series | None:
@@ -163,20 +178,42 @@ def _rows(asked: Asked, run: LoadTestRun, documents: Sequence[Document]) -> pd.D
     return frames.endpoints(run, documents, percentiles=asked.percentiles, only=asked.endpoints)
 
 
-def _condensed(asked: Asked, run: LoadTestRun, documents: Sequence[Document]) -> tuple[Document | None, int]:
-    return condense(run, documents, endpoints=asked.endpoints), len(documents)
+def _condensed(asked: Asked, run: LoadTestRun, documents: Sequence[Document]) -> Part:
+    condensed = condense(run, documents, endpoints=asked.endpoints)
+    return condensed, condensed["intervals"] if condensed else 0
+
+
+def _sealed(store: Store, asked: Asked) -> tuple[list[Part], tuple[Window, ...]] | None:
+    """Give what a seal tells of the whole of a run that is over, or of a window by name, and the windows of the run."""
+    if not asked.run.is_over or asked.window == CUSTOM:
+        return None
+    try:
+        seal = seals(store, [asked.run], windows=[asked.window])[0]
+    except NotFound:  # its intervals were deleted before it was sealed
+        return None
+    documents = seal.documents(asked.window)
+    if asked.endpoints is None:
+        return [(document, document["intervals"]) for document in documents], seal.windows
+    return [_condensed(asked, seal.run, documents)] if documents else [], seal.windows
 
 
 def _tabulated(
-    store: Store, asked: Asked, outcome: Outcome, parts: Sequence[tuple[Document | None, int]]
+    store: Store,
+    asked: Asked,
+    outcome: Outcome,
+    parts: Sequence[Part],
+    windows: tuple[Window, ...],
 ) -> answers.Table:
     condensed = [document for document, _ in parts if document]
     run = knowing(store, asked.run, condensed)
+    whole = condensed[0] if len(condensed) == 1 else condense(run, condensed)
     return answers.Table(
         rows=summary(run, condensed, percentiles=asked.percentiles, outcome=outcome),
         intervals=sum(intervals for _, intervals in parts),
         measured_s=sum(document["durationMs"] for document in condensed) / 1000,
         last_ms=int(timestamps_ms(condensed).max()) if condensed else None,
+        validity=judge(run, whole, window=asked.window, percentiles=asked.percentiles),
+        windows=windows,
     )
 
 

@@ -50,4 +50,13 @@ class FileHandler(Handler):
         self.finish(_content(name))
 
 
-routes = [("/docs", DocsHandler), ("/docs/{name}", FileHandler)]
+class ToDocsHandler(Handler):
+    """Leads whoever opens the server in a browser to the page."""
+
+    limited = False
+
+    async def get(self) -> None:
+        self.redirect("/docs")
+
+
+routes = [("/", ToDocsHandler), ("/docs", DocsHandler), ("/docs/", ToDocsHandler), ("/docs/{name}", FileHandler)]

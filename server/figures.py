@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from loadbench import model
 from loadbench.analysis.intervals import Outcome
-from loadbench.model import EARLIEST_MS, LATEST_MS, Completeness, Gap, Record, RunStatus, StopReason
+from loadbench.analysis.validity import Level
+from loadbench.model import EARLIEST_MS, LATEST_MS, Completeness, Gap, Record, RunStatus, StopReason, WindowName
 from server.operation import Query
 
 MAX_ELAPSED_S = 10_000_000
@@ -85,7 +87,7 @@ EndpointNames = Annotated[
 
 
 class Window(Query):
-    """A part of a run: whole intervals that end within (from, to]."""
+    """A part of a run: whole intervals that end within (from, to], or those of a window by name."""
 
     from_: Moment | None = Field(
         None,
@@ -94,6 +96,11 @@ class Window(Query):
         "8601 (UTC if it names no zone).",
     )
     to: Moment | None = Field(None, description="End, inclusive; as `from`.")
+    window: WindowName | None = Field(
+        None,
+        description='Name of a window of the run, instead of `from` and `to`: "whole", "steady", "ramp" or "drain" as '
+        "they were found, or one that was set on the run.",
+    )
     endpoint: EndpointNames = ()
     percentiles: Percentiles = (50.0, 95.0, 99.0)
 
@@ -212,10 +219,23 @@ class Missing(Record):
     workers_lost: int = Field(description="Number of Locust workers that went away.")
 
 
+class Validity(Record):
+    """Whether the figures can be trusted."""
+
+    level: Level = Field(description="VALID, SUSPECT for a lesser reason, INVALID for a grave one.")
+    reasons: list[str] = Field(description="Why not, the gravest first; empty if VALID.")
+
+
 class Summary(Figures):
     """A run, or a part of it, in some figures."""
 
     name: str
+    window: str = Field(description='What the figures are of: the name of a window, or "custom" for `from` and `to`.')
+    windows: list[model.Window] = Field(
+        description="The windows of the run in seconds from its start, without the whole; while it goes on, those that "
+        "were set."
+    )
+    validity: Validity
     stop_reason: StopReason | None = None
     error: str | None = Field(None, description="Why the run failed.")
     finished_at: int | None = Field(None, description="When the run was over, Unix ms.")

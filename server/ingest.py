@@ -94,8 +94,7 @@ class Ingest:
             run = self._run(run.id)
         if run.is_over:
             self._decide_completeness(run.id)
-        else:
-            self._renew(run, sent_at, interval)
+        self._renew(run, sent_at, interval)
         return self._stored(run, verdict, interval)
 
     def test_stop(self, message: TestStop, sent_at: int | None) -> Outcome:
@@ -168,8 +167,14 @@ class Ingest:
         return Outcome(200, run.status, verdict)
 
     def _renew(self, run: LoadTestRun, sent_at: int | None, interval: Interval | None = None) -> None:
-        """Renew the lease; with an interval newer than the last one known, also the figures that lists show."""
+        """Renew the lease; with an interval newer than the last one known, also the figures that lists show.
+
+        An interval of a run that is over is counted as late: after it was stored, whether it was there already or not,
+        so that no seal of the run is taken for one that has it.
+        """
         if run.is_over:
+            if interval is not None:
+                self._store.runs.count_late(run.id)
             return
         now = now_ms()
         metrics = workers_lost = None
@@ -179,13 +184,16 @@ class Ingest:
                 metrics = None
             elif not interval.final:  # at the end workers leave; how many were lost is in the test-stop
                 workers_lost = max(0, interval.workers_expected - interval.workers)
-        self._store.runs.touch(
+        renewed = self._store.runs.touch(
             run.id,
             lease_expires_at=now + LEASE_MS,
             last_metrics=metrics,
             clock_skew_ms=None if sent_at is None else now - sent_at,
             workers_lost=workers_lost,
         )
+        if not renewed and interval is not None:  # it ended meanwhile
+            self._decide_completeness(run.id)
+            self._store.runs.count_late(run.id)
 
     def _end(self, message: TestStop) -> LoadTestRun:
         """Move the run to its end. Each pass makes at most one move, so it may be cut off anywhere and repeated."""
@@ -317,6 +325,8 @@ class PushHandler(Handler):
             meters.intervals[outcome.verdict] += 1
             meters.ingested(self.request.request_time())
         self.service.feed.publish(self._run_id, outcome.status, outcome.document)
+        if self.service.watch is not None and outcome.verdict == "created":
+            self.service.watch.heard(self._run_id)
         if outcome.verdict == "conflict":
             raise Refused(409, "conflict", "this interval is stored already with other content")
         self.reply(outcome.http_status, {"status": outcome.status})

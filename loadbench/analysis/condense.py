@@ -11,6 +11,10 @@ from loadbench.agent.histogram import FIRST_BUCKET, PACKED_VERSION
 from loadbench.analysis.intervals import BUCKETS, Document, Intervals
 from loadbench.model import LoadTestRun
 
+BUSY_PERCENT = 90.0
+"""A load generator above this share of a core measures itself: it is late with requests and with their times."""
+FRAGMENT = 0.5
+"""An interval shorter than this share of the usual one is a fragment, such as that in which a run ends."""
 _SUMS = {"n": int, "failures": int, "untimed": int, "sumMs": float, "failedSumMs": float, "bytes": int}
 
 
@@ -32,7 +36,11 @@ def condense(
     dict or None
         A document such as those given: their counts and sums added, their histograms merged. `durationMs` is the time
         that they cover. `loadbench.analysis.summary.summary` of several such, of parts of a run that follow each other,
-        is that of all their intervals. None without intervals.
+        is that of all their intervals; condensing these gives what condensing all intervals gives. None without
+        intervals. Besides, of all endpoints whatever was chosen: `intervals` (documents), `slots` (different ends),
+        `beginMs` (of the first interval, Unix ms), `users` (mean over time), `usersMin` (fragments left out),
+        `usersMax`, `workers` (most), `requests`, `failed`, `cpuPercent` (highest; absent if unknown), `cpuBusyMs` (time
+        above 90 %).
     """
     if not documents:
         return None
@@ -53,12 +61,52 @@ def condense(
         "seq": 0,
         "timestamp": max(document["timestamp"] for document in documents),
         "durationMs": 1000 * data.duration_s(),
+        **_load(data),
         "endpoints": present.tolist(),
         **sums,
         "minMs": np.where(np.isinf(low), 0.0, low).tolist(),
         "maxMs": np.where(np.isinf(high), 0.0, high).tolist(),
         "histograms": _packed(data, group, number),
     }
+
+
+def _load(data: Intervals) -> dict[str, Any]:
+    """Say what load the intervals were under, and what load the generator was under."""
+    number, slot = len(data.slot_ms), data.slot
+    duration_ms, users = data.total("durationMs"), np.nan_to_num(data.total("users"))
+    lasting_ms = np.zeros(number)
+    np.maximum.at(lasting_ms, slot, duration_ms)
+
+    def among(field: str) -> np.ndarray:
+        """Add a field up over the sources of each slot; users where the document is of a single interval."""
+        given = data.total(field)
+        return np.bincount(slot, weights=np.where(np.isnan(given), users, given), minlength=number)
+
+    def counted(field: str, otherwise: float) -> float:
+        return float(np.nan_to_num(data.total(field), nan=otherwise).sum())
+
+    single = np.isnan(data.total("intervals"))
+    usual_ms = np.median(duration_ms[single]) if single.any() else 0.0
+    whole = np.bincount(slot, weights=~single | (duration_ms >= FRAGMENT * usual_ms), minlength=number) > 0
+    cpu, busy_ms = data.total("cpuPercent"), data.total("cpuBusyMs")
+    busy_ms = np.where(np.isnan(busy_ms), np.where(cpu > BUSY_PERCENT, duration_ms, 0.0), busy_ms)
+    busiest_ms = np.zeros(number)
+    np.maximum.at(busiest_ms, slot, busy_ms)
+    begin_ms = data.total("beginMs")
+    begin_ms = np.where(np.isnan(begin_ms), data.slot_ms[slot] - duration_ms, begin_ms)
+    figures = {
+        "intervals": int(counted("intervals", 1)),
+        "slots": int(np.bincount(slot, np.nan_to_num(data.total("slots"), nan=1) / np.bincount(slot)[slot]).sum()),
+        "beginMs": float(begin_ms.min()),
+        "users": float(np.average(among("users"), weights=lasting_ms)) if lasting_ms.any() else 0.0,
+        "usersMin": int(among("usersMin")[whole].min()),
+        "usersMax": int(among("usersMax").max()),
+        "workers": int(np.nan_to_num(data.total("workers")).max()),
+        "requests": int(counted("requests", 0)),
+        "failed": int(counted("failed", 0)),
+        "cpuBusyMs": float(busiest_ms.sum()),
+    }
+    return figures if np.isnan(cpu).all() else figures | {"cpuPercent": float(np.nanmax(cpu))}
 
 
 def _packed(data: Intervals, group: np.ndarray, groups: int) -> bytes:

@@ -6,15 +6,16 @@ in `loadbench.analysis.columns.COLUMNS`. Percentiles come from merged histograms
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from loadbench.agent.histogram import FIRST_BUCKET, GAMMA, LAST_BUCKET
 from loadbench.analysis.columns import frame, percentile_columns, to_timestamps
-from loadbench.analysis.intervals import Document, Intervals, endpoint_names, timestamps_ms
-from loadbench.analysis.series import of_intervals, percentile_name
-from loadbench.model import LoadTest, LoadTestRun, ScriptRevision
+from loadbench.analysis.intervals import Document, Intervals, endpoint_names, origin_ms, timestamps_ms
+from loadbench.analysis.series import Series, of_intervals, of_totals, percentile_name
+from loadbench.model import Firing, LoadTest, LoadTestRun, Schedule, ScriptRevision
 
 _RATES = ("users", "requests_per_s", "failures_per_s", "requests", "failures", "mean_ms")
 
@@ -47,12 +48,29 @@ def timeline(
         If a percentile is not in [0, 100].
     """
     wanted = percentile_columns(percentiles)
-    data = Intervals.read(run, documents)
-    found = of_intervals(data, list(wanted.values()))
+    found = of_intervals(Intervals.read(run, documents), list(wanted.values()))
+    return _timeline(run, documents, found, wanted)
+
+
+def timeline_of_totals(
+    run: LoadTestRun, documents: Sequence[Document], *, percentiles: Sequence[float] = (50, 95, 99)
+) -> pd.DataFrame | None:
+    """Give what `timeline` gives from the totals of each interval (`series.TOTALS`), a twentieth of its document.
+
+    None if these do not tell: other percentiles than 50, 95 and 99, or several sources that reported together.
+    """
+    wanted = percentile_columns(percentiles)
+    found = of_totals(documents, list(wanted.values()))
+    return None if found is None else _timeline(run, documents, found, wanted)
+
+
+def _timeline(
+    run: LoadTestRun, documents: Sequence[Document], found: Series, wanted: Mapping[str, float]
+) -> pd.DataFrame:
     return frame(
         {
-            "elapsed_s": data.elapsed_s,
-            "timestamp": to_timestamps(data.slot_ms),
+            "elapsed_s": (found["end_ms"] - origin_ms(run, documents)) / 1000,
+            "timestamp": to_timestamps(found["end_ms"]),
             **{name: found[name] for name in _RATES},
             **{name: found[percentile_name(q)] for name, q in wanted.items()},
             "workers": found["workers"],
@@ -155,6 +173,42 @@ def failures(run: LoadTestRun, documents: Sequence[Document]) -> pd.DataFrame:
     return found.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
 
 
+def histograms(run: LoadTestRun, documents: Sequence[Document]) -> pd.DataFrame:
+    """Answer "how do the response times of each endpoint spread?", in the buckets that were counted.
+
+    Returns
+    -------
+    DataFrame
+        A row per endpoint, outcome (ok, failed) and bucket that is not empty, as the run lists its endpoints, then by
+        time: method, name, outcome, bucket_low_ms, bucket_high_ms, requests. Requests without a time are in none.
+
+    Notes
+    -----
+    A bucket holds the times t with bucket_low_ms < t <= bucket_high_ms. The first one begins at 0, the last one has no
+    end; bounds are powers of gamma = 1.01005 (`loadbench.agent.histogram`), so the mean of a bucket's bounds is within
+    0.5 % of every time in it.
+    """
+    data = Intervals.read(run, documents)
+    present, group = np.unique(data.endpoint, return_inverse=True)
+    rows: list[tuple[int, str, int, int]] = []
+    merged = {outcome: data.of(outcome).histograms(group, len(present)) for outcome in ("ok", "failed")}
+    for place, endpoint in enumerate(present.tolist()):
+        for outcome, found in merged.items():
+            rows += [(endpoint, outcome, bucket, count) for bucket, count in sorted(found[place].items())]
+    method, name = endpoint_names(run, np.array([row[0] for row in rows], dtype=np.int64))
+    bucket = np.array([row[2] for row in rows], dtype=np.float64)
+    return frame(
+        {
+            "method": method,
+            "name": name,
+            "outcome": [row[1] for row in rows],
+            "bucket_low_ms": np.where(bucket == FIRST_BUCKET, 0.0, GAMMA ** (bucket - 1)),
+            "bucket_high_ms": np.where(bucket == LAST_BUCKET, np.inf, GAMMA**bucket),
+            "requests": [row[3] for row in rows],
+        }
+    )
+
+
 def tests(records: Sequence[LoadTest]) -> pd.DataFrame:
     """List load tests, indexed by test_id: name, target_url, revision, users, spawn_per_s, duration_s, created_at."""
     return frame(
@@ -211,6 +265,52 @@ def revisions(records: Sequence[ScriptRevision]) -> pd.DataFrame:
             "created_by": [each.created_by for each in records],
         }
     ).set_index("revision")
+
+
+def schedules(records: Sequence[Schedule], tests: Mapping[str, str]) -> pd.DataFrame:
+    """List schedules, indexed by schedule_id, in the order given; `tests` gives the name of each test by its id.
+
+    Returns
+    -------
+    DataFrame
+        name, test, cron, timezone, enabled, starts_run, reports (their kinds), next_fire_at, last_fired_at, last_error.
+    """
+    return frame(
+        {
+            "schedule_id": [each.id for each in records],
+            "name": [each.name for each in records],
+            "test": [tests.get(each.load_test_id) for each in records],
+            "cron": [each.cron for each in records],
+            "timezone": [each.timezone for each in records],
+            "enabled": [each.enabled for each in records],
+            "starts_run": [each.run is not None for each in records],
+            "reports": [", ".join(each.reports) for each in records],
+            "next_fire_at": to_timestamps([each.next_fire_at if each.enabled else None for each in records]),
+            "last_fired_at": to_timestamps([each.last_fired_at for each in records]),
+            "last_error": [each.last_error for each in records],
+        }
+    ).set_index("schedule_id")
+
+
+def firings(records: Sequence[Firing]) -> pd.DataFrame:
+    """List firings, indexed by due_at: fired_at, result, because, run_id, reports (their files), host, finished_at."""
+    return frame(
+        {
+            "due_at": to_timestamps([each.due_at for each in records]),
+            "fired_at": to_timestamps([each.fired_at for each in records]),
+            "result": [each.outcome for each in records],
+            "because": [each.reason for each in records],
+            "run_id": [each.run_id for each in records],
+            "reports": [", ".join(each.reports) for each in records],
+            "host": [each.host for each in records],
+            "finished_at": to_timestamps([each.finished_at for each in records]),
+        }
+    ).set_index("due_at")
+
+
+def due_times(moments_ms: Sequence[int], local: Sequence[str]) -> pd.DataFrame:
+    """List times at which a schedule fires, in Unix ms and as its own clock shows them: due_at, local_time."""
+    return frame({"due_at": to_timestamps(list(moments_ms)), "local_time": list(local)})
 
 
 def mean(total: np.ndarray, n: np.ndarray) -> np.ndarray:

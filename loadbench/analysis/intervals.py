@@ -299,7 +299,8 @@ def _unix_ms(moment: datetime) -> int:
 
 
 def _chain(documents: Sequence[Document], field: str, dtype: Any) -> np.ndarray:
-    return np.array(list(itertools.chain.from_iterable(document[field] for document in documents)), dtype=dtype)
+    columns = [document[field] for document in documents]
+    return np.fromiter(itertools.chain.from_iterable(columns), dtype, sum(map(len, columns)))
 
 
 def _decode(documents: Sequence[Document], lengths: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, ...]:

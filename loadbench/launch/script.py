@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from loadbench.errors import ScriptError
+from loadbench.model import MAX_SCRIPT_BYTES
 
 SCRIPT_NAME = "locustfile.py"
 CHECK_TIMEOUT_S = 60
@@ -57,6 +58,7 @@ def check_script(script: bytes) -> list[str]:
     ScriptError
         If it does not compile, fails when it is imported, or defines no User class; says where.
     """
+    check_size(script)
     try:
         compile(script, SCRIPT_NAME, "exec", dont_inherit=True)
     except (RecursionError, MemoryError):
@@ -95,6 +97,16 @@ def check_script(script: bytes) -> list[str]:
             field="script",
         )
     return names
+
+
+def check_size(script: bytes) -> None:
+    """Refuse a script that is larger than a request over REST may be."""
+    if len(script) > MAX_SCRIPT_BYTES:
+        raise ScriptError(
+            f"the script has {len(script)} bytes, and may have at most {MAX_SCRIPT_BYTES} ({MAX_SCRIPT_BYTES // 1024} "
+            "KiB): keep data in files of its own",
+            field="script",
+        )
 
 
 def explain(output: str) -> str:

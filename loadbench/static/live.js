@@ -1,39 +1,18 @@
 // The page's side of loadbench.live.LiveView: keeps the rows of one run, draws them with Plotly.js, asks for what it lacks.
 // Rows are float32: 9 columns of the whole run (COLUMNS in loadbench/points.py), then 5 for each chosen endpoint.
 
-const PAGE = (globalThis.__loadbench_page ??= `${Date.now()}-${Math.random()}`);
 const TOTALS = 9, PER_ENDPOINT = 5, MAX_ENDPOINTS = 5, MAX_POINTS = 600, LISTED = 50;
 const SEQ = 0, END = 1, DURATION = 2, USERS = 3, RPS = 4, ERRORS = 5, P50 = 6;
 const DAY_MS = 86400000; // where the time axis starts: a date axis, with durations as labels; Plotly takes 4 digits for a year
 const DRAWING_SHARE = 0.25; // of the main thread, at most, on a slow machine
 const SILENCE_S = 5;
+const WINDOWS = [["whole run", 0], ["last minute", 60], ["last 5 minutes", 300], ["last 15 minutes", 900]];
+const WINDOW_STEPS = 12; // a window moves on by so much of its width at once: axes that move with each point cost the most
 // Okabe and Ito's colours: told apart by colour-blind people.
 const BLUE = "#0072B2", SKY = "#56B4E9", GREEN = "#009E73", ORANGE = "#E69F00", VERMILLION = "#D55E00", PURPLE = "#CC79A7";
 const ENDPOINT_COLORS = [BLUE, ORANGE, GREEN, PURPLE, SKY];
 const PERCENTILES = [["p50", SKY, "dot"], ["p95", ORANGE, "solid"], ["p99", VERMILLION, "dash"]];
 const CHARTS = [["Users", "users"], ["Requests per second", "requests/s"], ["Errors per second", "errors/s"], ["Response time", "ms"]];
-
-const ask = (model, kind, more = {}) => model.send({ kind, id: `${PAGE}/${Math.random()}`, page: PAGE, ...more });
-
-/** Get Plotly.js from the kernel, once for all views of the page: neither a CDN nor the notebook file holds it. */
-function loadPlotly(model) {
-  return (globalThis.__loadbench_plotly ??= new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      globalThis.__loadbench_plotly = undefined;
-      reject(new Error("the kernel did not send Plotly.js"));
-    }, 60000);
-    model.on("msg:custom", async (message, buffers) => {
-      if (message.kind !== "plotly" || message.page !== PAGE) return;
-      clearTimeout(timer);
-      const unzipped = new Blob([buffers[0]]).stream().pipeThrough(new DecompressionStream("gzip"));
-      const module = { exports: {} };
-      // As CommonJS, with `define` hidden: on pages with require.js the library would register itself there instead.
-      new Function("module", "exports", "define", await new Response(unzipped).text())(module, module.exports, undefined);
-      resolve(module.exports);
-    });
-    ask(model, "plotly");
-  }));
-}
 
 /** The rows of one run, in order of arrival, and the order of time over them. */
 class Rows {
@@ -84,18 +63,27 @@ class Rows {
     if (i === 0 || this.at(row, SEQ) === this.at(before, SEQ) + 1) return false;
     return this.at(row, END) - this.at(row, DURATION) - this.at(before, END) > 0.25 * this.at(row, DURATION);
   }
+  /** Say from which place in the order of time on rows end after a moment, in seconds since the start. */
+  since(seconds) {
+    let low = 0, high = this.n;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.elapsed(this.order[middle]) < seconds) low = middle + 1; else high = middle;
+    }
+    return Math.max(0, low - 1); // one more, so that the line begins at the edge of the window
+  }
   /** Give one column as a line: all points, or the lowest and highest of each stretch, so that peaks stay. Never averages. */
-  line(column) {
+  line(column, start = 0) {
     // Stretches of 1, 2, 4, 8... rows, at fixed places: the line does not flicker as it grows.
     let size = 1;
-    while (this.n / size > (size === 1 ? MAX_POINTS : MAX_POINTS / 2)) size *= 2;
+    while ((this.n - start) / size > (size === 1 ? MAX_POINTS : MAX_POINTS / 2)) size *= 2;
     const line = { x: [], y: [], customdata: [] };
     const put = (row, y) => {
       line.x.push(DAY_MS + Math.round(1000 * this.elapsed(row)));
       line.y.push(y);
       line.customdata.push(this.wallClock(row));
     };
-    for (let from = 0; from < this.n; from += size) {
+    for (let from = start - (start % size); from < this.n; from += size) {
       let low = -1, high = -1, gap = false;
       for (let i = from; i < Math.min(from + size, this.n); i++) {
         const value = this.at(this.order[i], column);
@@ -119,10 +107,10 @@ function colors(element) {
   return { ink: read("--lb-ink", "#24292f"), paper: read("--lb-paper", "#ffffff"), grid: read("--lb-grid", "#dddddd"), soft: read("--lb-soft", "#666666") };
 }
 
-function traces(rows, names, ink) {
+function traces({ rows, names, band }, ink, start) {
   const all = [];
   const add = (column, chart, name, line, more = {}) => all.push({
-    type: "scatter", mode: rows.n > 1 ? "lines" : "markers", ...rows.line(column), name, line: { width: 1.8, ...line }, connectgaps: false,
+    type: "scatter", mode: rows.n > 1 ? "lines" : "markers", ...rows.line(column, start), name, line: { width: 1.8, ...line }, connectgaps: false,
     xaxis: chart ? `x${chart + 1}` : "x", yaxis: chart ? `y${chart + 1}` : "y", showlegend: false,
     hovertemplate: chart === 3 ? "%{y:,.4~g} ms" : "%{y:,.4~g}", ...more,
   });
@@ -140,7 +128,32 @@ function traces(rows, names, ink) {
     add(first + 1, 2, name, { color });
     PERCENTILES.forEach(([p, , dash], i) => add(first + 2 + i, 3, `${name} ${p}`, { color, dash }, { legendgroup: p }));
   });
+  if (band) {
+    // Behind the lines, although the last: by `zorder`, so that the other traces keep their numbers.
+    [[1, 1, GREEN], [3, 3, ORANGE]].forEach(([chart, low, color], i) => all.push({
+      type: "scatter", mode: "lines", ...outline(band.rows, low), name: plotlyText(band.label), line: { width: 0, color }, fill: "toself", fillcolor: `${color}2e`,
+      xaxis: `x${chart + 1}`, yaxis: `y${chart + 1}`, hoverinfo: "skip", zorder: -1, showlegend: i === 1, legendgroup: "band",
+    }));
+  }
   return all;
+}
+
+/** Give the outline of a band: along its low edge and back along its high one; a stretch without values ends a piece. */
+function outline(rows, low) {
+  const line = { x: [], y: [], customdata: [] }, half = rows.length > 1 ? (rows[1][0] - rows[0][0]) / 2 : rows[0]?.[0];
+  const put = (x, y) => { line.x.push(x === null ? null : DAY_MS + 1000 * x); line.y.push(y); };
+  let piece = [];
+  const close = () => {
+    if (!piece.length) return;
+    piece.forEach((row) => { put(row[0] - half, row[low]); put(row[0] + half, row[low]); });
+    piece.toReversed().forEach((row) => { put(row[0] + half, row[low + 1]); put(row[0] - half, row[low + 1]); });
+    put(piece[0][0] - half, piece[0][low]);
+    put(null, null);
+    piece = [];
+  };
+  for (const row of rows) if (Number.isNaN(row[low])) close(); else piece.push(row);
+  close();
+  return line;
 }
 
 /** Plotly reads some HTML in labels; names come from scripts. */
@@ -156,23 +169,24 @@ const NICE_SECONDS = [10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 420, 600, 900,
 const niceSeconds = (value) => NICE_SECONDS.find((step) => step >= value) ?? Math.ceil(value / 1800) * 1800;
 
 function layoutOf(view, data) {
-  const { ink, paper, grid, soft } = view.colors, { rows } = view.state, narrow = view.width < 720;
+  const { ink, paper, grid, soft } = view.colors, { rows, status } = view.state, narrow = view.width < 720;
   const elapsed = rows.n ? rows.elapsed(rows.last) : 0;
-  const planned = view.state.status?.durationSec ?? Infinity;
-  const end = niceSeconds(Math.min(Math.max(elapsed, 1), Math.max(planned, elapsed)));
+  const planned = status?.durationSec ?? Infinity;
+  const whole = Math.min(niceSeconds(Math.min(Math.max(elapsed, 1), Math.max(planned, elapsed))), Math.max(planned, elapsed));
+  const [from, end] = view.window ? windowOf(view.window, elapsed) : [0, whole];
   const layout = {
     autosize: false, width: view.width, height: narrow ? 920 : 500, margin: { l: 58, r: 26, t: 30, b: 40 }, paper_bgcolor: paper, plot_bgcolor: paper,
     font: { family: "var(--jp-ui-font-family), system-ui, sans-serif", size: 12, color: ink }, hovermode: "x unified", uirevision: view.revision,
-    hoverlabel: { bgcolor: paper, bordercolor: grid, font: { color: ink } }, annotations: [],
+    hoverlabel: { bgcolor: paper, bordercolor: grid, font: { color: ink } }, annotations: [], shapes: [],
     legend: { orientation: "h", x: 1, xanchor: "right", y: narrow ? 0.19 : 0.43, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: { size: 11 } },
   };
   CHARTS.forEach(([title, unit], i) => {
     const suffix = i ? String(i + 1) : "", column = narrow ? 0 : i % 2, line = narrow ? i : i >> 1;
     const xs = narrow ? [0, 1] : column ? [0.545, 1] : [0, 0.455];
     const height = narrow ? 0.19 : 0.42, top = 1 - line * (narrow ? 0.27 : 0.58);
-    const peak = data.reduce((most, trace) => (trace.yaxis === `y${suffix}` ? trace.y.reduce((a, b) => (b > a ? b : a), most) : most), 0);
+    const peak = data.reduce((most, trace) => ((trace.yaxis ?? "y") === `y${suffix}` ? trace.y.reduce((a, b) => (b > a ? b : a), most) : most), 0);
     layout[`xaxis${suffix}`] = {
-      type: "date", domain: xs, anchor: `y${suffix}`, range: [DAY_MS, DAY_MS + 1000 * Math.min(end, Math.max(planned, elapsed))], matches: i ? "x" : undefined,
+      type: "date", domain: xs, anchor: `y${suffix}`, range: [DAY_MS + 1000 * from, DAY_MS + 1000 * end], matches: i ? "x" : undefined,
       tickformat: end > 3600 ? "%H:%M:%S" : "%M:%S", nticks: 7, hoverformat: "%H:%M:%S", unifiedhovertitle: { text: "%{x|%H:%M:%S} since start" },
       gridcolor: grid, linecolor: soft, showline: true, zeroline: false,
       title: (narrow ? line === 3 : line === 1) ? { text: "time since start", standoff: 6, font: { size: 11, color: soft } } : undefined,
@@ -183,7 +197,19 @@ function layoutOf(view, data) {
     };
     layout.annotations.push({ text: `<b>${title}</b>`, x: xs[0], y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false, yshift: 4, font: { size: 12 } });
   });
+  const broken = (status?.gates ?? []).filter((gate) => gate.passed === false && gate.atS > from && gate.atS <= end);
+  for (const gate of broken.slice(0, 3)) {
+    const x = DAY_MS + 1000 * gate.atS;
+    CHARTS.forEach((_, i) => layout.shapes.push({ type: "line", xref: `x${i ? i + 1 : ""}`, yref: `y${i ? i + 1 : ""} domain`, x0: x, x1: x, y0: 0, y1: 1, line: { color: VERMILLION, width: 1, dash: "dash" } }));
+    layout.annotations.push({ text: "gate broken", x, y: 1, xref: "x4", yref: "y4 domain", xanchor: "right", yanchor: "top", showarrow: false, font: { size: 11, color: VERMILLION }, bgcolor: paper, hovertext: plotlyText(gate.gate) });
+  }
   return layout;
+}
+
+/** Give the part of the time axis that a window shows now: it moves in steps. */
+function windowOf(seconds, elapsed) {
+  const step = seconds / WINDOW_STEPS, end = Math.max(seconds, Math.ceil(elapsed / step) * step);
+  return [end - seconds, end];
 }
 
 const element = (tag, className, text = "", more = {}) => Object.assign(document.createElement(tag), { className, textContent: text, ...more });
@@ -196,7 +222,7 @@ const short = (value, digits = 0) => (Number.isFinite(value) ? value.toLocaleStr
 /** One place on the page where the run is shown. */
 class View {
   constructor(model, state, el) {
-    Object.assign(this, { model, state, el, revision: 0, visible: false, stale: true, busy: false, notBefore: 0, width: 0 });
+    Object.assign(this, { model, state, el, revision: 0, visible: false, stale: true, busy: false, notBefore: 0, width: 0, window: 0, pausedAt: null });
     this.build();
     this.ender = new AbortController();
     this.watchers = [
@@ -233,11 +259,47 @@ class View {
     this.choices = element("div", "lb-choices");
     this.picker.append(element("summary", "", "Endpoints"), this.filter, this.choices);
     this.chips = element("span", "lb-chips");
-    const bar = element("div", "lb-bar");
-    bar.append(this.picker, this.chips);
+    this.choice = element("select", "lb-window", "", { onchange: () => { this.window = Number(this.choice.value); this.reset(); } });
+    this.choice.setAttribute("aria-label", "Part of the run that the charts show");
+    this.choice.append(...WINDOWS.map(([text, seconds]) => element("option", "", text, { value: seconds })));
+    this.pause = element("button", "lb-pause", "Pause", { type: "button", title: "Hold the charts still; nothing is lost", onclick: () => this.hold() });
+    const bar = element("div", "lb-bar"), controls = element("span", "lb-controls");
+    controls.append(this.choice, this.pause);
+    bar.append(this.picker, this.chips, controls);
+    this.about = element("div", "lb-about");
+    this.gates = element("ul", "lb-gates");
+    this.gates.setAttribute("aria-label", "Gates as they stand now");
     this.charts = element("div", "lb-charts");
     this.charts.setAttribute("aria-label", "Charts of users, requests per second, errors per second and response time");
-    this.el.append(head, this.notes, bar, this.charts);
+    this.el.append(head, this.about, this.gates, this.notes, bar, this.charts);
+  }
+  /** Hold the charts, or let them go on. */
+  hold() {
+    this.pausedAt = this.pausedAt === null ? this.state.rows.n : null;
+    this.showPause();
+    this.draw();
+  }
+  showPause() {
+    const held = this.pausedAt !== null, behind = held ? this.state.rows.n - this.pausedAt : 0, over = this.state.status?.finishedAt != null;
+    this.pause.textContent = held ? `Resume (${behind} ${behind === 1 ? "interval" : "intervals"} behind)` : "Pause";
+    this.pause.setAttribute("aria-pressed", String(held));
+    this.pause.hidden = over && !held;
+  }
+  showAbout(status) {
+    const parts = [status.revision ? `revision ${status.revision}` : "", status.remarks ?? ""].filter(Boolean);
+    this.about.textContent = parts.join(" · ");
+    this.about.hidden = parts.length === 0;
+    const gates = status.gates ?? [];
+    this.gates.hidden = gates.length === 0;
+    const told = JSON.stringify(gates);
+    if (told === this.toldGates) return;
+    this.toldGates = told;
+    this.gates.replaceChildren(...gates.map(({ gate, passed, because }) => {
+      const state = passed === true ? "holds" : passed === false ? "broken" : "open", item = element("li", "lb-gate", "", { title: because ?? "" });
+      item.dataset.state = state;
+      item.append(element("b", "", { holds: "✓ holds", broken: "✗ broken", open: "… not judged yet" }[state]), element("code", "", gate), element("span", "lb-because", because ?? ""));
+      return item;
+    }));
   }
   showHead() {
     const { status, rows, skewMs, heard } = this.state;
@@ -266,6 +328,8 @@ class View {
     this.state.statusNews = false;
     const silent = (performance.now() - heard) / 1000, notes = [...status.notes];
     if (status.status === "Running" && silent > SILENCE_S) notes.push(`no interval for ${Math.round(silent)} s`);
+    this.showAbout(status);
+    this.showPause();
     this.notes.textContent = notes.join(" · ");
     this.notes.hidden = notes.length === 0;
   }
@@ -296,31 +360,37 @@ class View {
     const width = Math.floor(this.charts.clientWidth);
     if (width === this.width || width < 50) return;
     this.width = width;
+    this.mustDraw = true;
     this.draw();
   }
   themed() {
-    this.colors = undefined;
-    this.draw();
-    setTimeout(() => { this.colors = undefined; this.draw(); }, 500); // the theme's style sheet may still be on its way
+    const again = () => { this.colors = undefined; this.mustDraw = true; this.draw(); };
+    again();
+    setTimeout(again, 500); // the theme's style sheet may still be on its way
   }
   reset() {
     this.revision += 1; // drops the reader's zoom
+    this.mustDraw = true;
     this.draw();
   }
   /** Draw when it can be seen and the last drawing is over; otherwise remember that there is something to draw. */
   draw() {
     this.stale = true;
-    if (!this.plotly || !this.visible || document.hidden || this.busy || this.width < 50) return;
+    if (this.gone || !this.plotly || !this.visible || document.hidden || this.busy || this.width < 50) return;
+    if (this.pausedAt !== null && this.look && !this.mustDraw) return; // held: what has changed is drawn later
     this.busy = true;
     const wait = Math.max(0, this.notBefore - performance.now());
     setTimeout(() => requestAnimationFrame(() => this.drawNow()), wait);
   }
   async drawNow() {
+    if (this.gone) { this.plotly.purge(this.charts); return; }
     if (this.charts._dragging) { setTimeout(() => this.drawNow(), 200); return; } // the reader is zooming
     const start = performance.now();
     this.stale = false;
     this.colors ??= colors(this.el);
-    const { rows, names } = this.state, data = traces(rows, names, this.colors.ink), layout = layoutOf(this, data);
+    this.mustDraw = false;
+    const { rows } = this.state, first = this.window && rows.n ? rows.since(windowOf(this.window, rows.elapsed(rows.last))[0]) : 0;
+    const data = traces(this.state, this.colors.ink, first), layout = layoutOf(this, data);
     const look = JSON.stringify([layout, data.map(({ name, mode, line }) => [name, mode, line])]);
     if (look === this.look) {
       // Only lines have grown: `animate` moves them without drawing axes, titles and legend anew, a third of the cost.
@@ -335,6 +405,7 @@ class View {
       if (!this.look) this.charts.on("plotly_doubleclick", () => this.reset());
       this.look = look;
     }
+    if (this.gone) { this.plotly.purge(this.charts); return; }
     const end = performance.now();
     performance.measure("loadbench-draw", { start, end, detail: { rows: rows.n, lastEndMs: rows.n ? rows.t0 + 1000 * rows.at(rows.last, END) : 0 } });
     performance.clearMeasures("loadbench-draw");
@@ -347,12 +418,13 @@ class View {
     clearInterval(this.ticker);
     this.ender.abort();
     this.watchers.forEach((watcher) => watcher.disconnect());
-    this.plotly?.purge(this.charts);
+    this.gone = true;
+    if (!this.busy) this.plotly?.purge(this.charts); // a drawing under way needs what this takes away; it does it then
   }
 }
 
 export default () => {
-  const state = { rows: new Rows(), names: [], status: null, skewMs: 0, heard: performance.now(), statusNews: false };
+  const state = { rows: new Rows(), names: [], band: null, status: null, skewMs: 0, heard: performance.now(), statusNews: false };
   const views = new Set();
   return {
     initialize({ model }) {
@@ -363,6 +435,10 @@ export default () => {
           if (!state.rows.add(message, buffers[0])) { ask(model, "open"); return; }
           if (message.first > 0) state.heard = performance.now();
           views.forEach((view) => { view.draw(); view.showHead(); if (String(state.rows.endpoints) !== chosen) view.showEndpoints(); });
+        } else if (message.kind === "band") {
+          const values = new Float32Array(buffers[0].buffer.slice(buffers[0].byteOffset, buffers[0].byteOffset + buffers[0].byteLength));
+          state.band = { label: message.label, rows: Array.from({ length: values.length / 5 }, (_, i) => values.subarray(5 * i, 5 * i + 5)) };
+          views.forEach((view) => view.draw());
         } else if (message.kind === "status") {
           Object.assign(state, { status: message, skewMs: message.now - Date.now(), statusNews: true, names: message.endpoints ?? state.names });
           views.forEach((view) => { view.showHead(); if (message.endpoints) view.showEndpoints(); });

@@ -15,12 +15,15 @@ from pymongo.uri_parser import parse_uri
 
 from loadbench.errors import InvalidInput
 from loadbench.home import data_home
+from loadbench.store.change_marks import ChangeMarks
 from loadbench.store.documents import Documents, Place, one_line, reaching
 from loadbench.store.idempotency_keys import IdempotencyKeys
 from loadbench.store.load_test_runs import LoadTestRuns
 from loadbench.store.load_tests import LoadTests
 from loadbench.store.metrics_timeseries import Ledger
 from loadbench.store.mongod import DATABASE, Mongod
+from loadbench.store.run_summaries import RunSummaries
+from loadbench.store.schedules import Schedules
 from loadbench.store.script_revisions import ScriptRevisions
 from loadbench.store.tokens import Tokens
 
@@ -62,11 +65,23 @@ _INDEXES = {
         IndexModel([("runId", ASCENDING), ("source", ASCENDING), ("seq", ASCENDING)]),
         IndexModel([("timestamp", ASCENDING)]),
     ],
+    "run_summaries": [IndexModel([("runId", ASCENDING)])],
+    "change_marks": [IndexModel([("loadTestId", ASCENDING)])],
     "tokens": [
         IndexModel([("runId", ASCENDING)]),
         IndexModel([("tokenId", ASCENDING)], unique=True, partialFilterExpression={"kind": "api"}),
     ],
     "idempotency_keys": [IndexModel([("expiresAt", ASCENDING)])],
+    "schedules": [
+        IndexModel([*_SCOPE, ("name", ASCENDING)], unique=True),
+        IndexModel([("enabled", ASCENDING), ("nextFireAt", ASCENDING)]),
+        IndexModel([("fireAskedAt", ASCENDING)], sparse=True),
+        IndexModel([_NEWEST]),
+    ],
+    "firings": [
+        IndexModel([("scheduleId", ASCENDING), ("dueAt", DESCENDING)], unique=True),
+        IndexModel([("outcome", ASCENDING), ("dueAt", ASCENDING)]),
+    ],
 }
 
 
@@ -86,8 +101,11 @@ class Store:
         self.script_revisions = ScriptRevisions(self._documents("script_revisions"), self._documents("load_tests"))
         self.runs = LoadTestRuns(self._documents("load_test_runs"), self._documents("load_tests"))
         self.ledger = Ledger(self._documents("metrics_timeseries"))
+        self.run_summaries = RunSummaries(self._documents("run_summaries"))
+        self.change_marks = ChangeMarks(self._documents("change_marks"))
         self.tokens = Tokens(self._documents("tokens"))
         self.idempotency_keys = IdempotencyKeys(self._documents("idempotency_keys"))
+        self.schedules = Schedules(self._documents("schedules"), self._documents("firings"))
 
     @classmethod
     def open(cls, uri: str | None = None, *, home: Path | None = None) -> Self:

@@ -17,6 +17,7 @@ from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
     ConnectionFailure,
+    DuplicateKeyError,
     InvalidOperation,
     NetworkTimeout,
     OperationFailure,
@@ -97,6 +98,14 @@ class Documents:
         with reaching(self._place):
             self._collection.insert_one(document)
 
+    def put(self, document: dict[str, Any]) -> None:
+        """Store a document in place of the one with its `_id`, if there is one."""
+        with reaching(self._place):
+            try:
+                self._collection.replace_one({"_id": document["_id"]}, document, upsert=True)
+            except DuplicateKeyError:  # somebody else has put the first one at the same moment
+                self._collection.replace_one({"_id": document["_id"]}, document)
+
     def insert_all(self, documents: Sequence[dict[str, Any]]) -> None:
         with reaching(self._place):
             self._collection.insert_many(documents, ordered=False)
@@ -160,7 +169,9 @@ def changes(record: type[Record], fields: Mapping[str, Any], *, fixed: frozenset
 
 def unchanged(seen: Record, names: Iterable[str]) -> dict[str, Any]:
     """Give the filter for a document whose fields `names` have the values of `seen`."""
-    values = seen.model_dump(by_alias=True, include=set(names))
+    names = set(names)
+    values = dict.fromkeys(_alias(type(seen), name) for name in names)
+    values |= seen.model_dump(by_alias=True, exclude_none=True, include=names)  # within a value too, as it is stored
     return {name: {"$eq": value} for name, value in values.items()}  # $eq: else a key of metadata may be an operator
 
 

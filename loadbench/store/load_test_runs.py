@@ -29,7 +29,7 @@ _FIXED = frozenset(
     {"id", "account_id", "org_id", "project_id", "load_test_id", "status", "endpoints", "sources"}
     | {"created_at", "created_by", "updated_at"}
 )
-_WRITTEN = frozenset({"name", "notes", "tags", "metadata"})
+_WRITTEN = frozenset({"name", "notes", "tags", "metadata", "windows"})
 _SHOWN = 5
 
 
@@ -107,15 +107,17 @@ class LoadTestRuns:
         *,
         load_test_id: str | None = None,
         status: RunStatus | Iterable[RunStatus] | None = None,
+        metadata: Mapping[str, str | int | float | bool] | None = None,
         limit: int = 50,
     ) -> list[LoadTestRun]:
-        """List runs, newest first."""
+        """List runs, newest first; `metadata` are values that they must have."""
         where = within(scope)
         if load_test_id is not None:
             where["loadTestId"] = load_test_id
         if status is not None:
             wanted = [status] if isinstance(status, str) else status
             where["status"] = {"$in": [_status(item) for item in wanted]}
+        where |= {f"metadata.{name}": value for name, value in (metadata or {}).items()}
         return [LoadTestRun.from_mongo(found) for found in self._runs.many(where, sort=NEWEST_FIRST, limit=limit)]
 
     def page(self, where: Mapping[str, Any], **how: Any) -> Page[LoadTestRun]:
@@ -168,7 +170,7 @@ class LoadTestRuns:
         return LoadTestRun.from_mongo(document)
 
     def annotate(self, run_id: str, *, seen: LoadTestRun | None = None, **fields: Any) -> LoadTestRun | None:
-        """Change what people write on a run: name, notes, tags, metadata; None if they are not as `seen` any more."""
+        """Change what people write on a run: name, notes, tags, ...; None if they are not as `seen` any more."""
         change = changes(LoadTestRun, fields, fixed=_FIXED)
         change["$set"]["updatedAt"] = now_ms()
         condition = unchanged(seen, _WRITTEN) if seen else {}
@@ -210,10 +212,15 @@ class LoadTestRuns:
         last_metrics: LastMetrics | None = None,
         clock_skew_ms: int | None = None,
         workers_lost: int | None = None,
-    ) -> None:
-        """Renew the lease and note the latest figures. Not journaled: the next interval does it again.
+    ) -> bool:
+        """Renew the lease and note the latest figures, unless the run is over. Not journaled: it is done again soon.
 
         The lease, the figures and the count of lost workers never go back, whatever the order of arrival.
+
+        Returns
+        -------
+        bool
+            False if the run is over: what was stored of it just now may have missed its seal.
         """
         highest: dict[str, Any] = {"leaseExpiresAt": lease_expires_at}
         if last_metrics is not None:
@@ -224,7 +231,12 @@ class LoadTestRuns:
         change: dict[str, Any] = {"$max": highest}
         if clock_skew_ms is not None:
             change["$set"] = {"clockSkewMs": clock_skew_ms}
-        self._runs.update({"_id": run_id}, change, journal=False)
+        active = {"status": {"$in": [status for status in RunStatus if not status.is_final]}}
+        return self._runs.update({"_id": run_id} | active, change, journal=False)
+
+    def count_late(self, run_id: str) -> None:
+        """Note that an interval arrived after the end of the run: whatever was computed of it before is old now."""
+        self._runs.update({"_id": run_id}, {"$inc": {"lateIntervals": 1}})
 
     def endpoint_indices(self, run_id: str, endpoints: Sequence[Endpoint]) -> list[int]:
         """Give the place of each endpoint in the run's list, after appending the ones that are new.

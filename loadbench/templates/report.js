@@ -12,3 +12,9 @@ const resize = (width) => charts.forEach((chart) =>
   Plotly.relayout(chart.querySelector(".plot"), width ? { width, autosize: false } : { width: null, autosize: true }));
 window.addEventListener("beforeprint", () => resize(PAGE_PX));
 window.addEventListener("afterprint", () => resize(null));
+const button = document.querySelector(".tools button");
+button.addEventListener("click", () => {
+  const shown = document.body.classList.toggle("shows-code");
+  button.textContent = shown ? "Hide code" : "Show code";
+  button.setAttribute("aria-pressed", String(shown));
+});

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-MEASUREMENTS = ("plugin", "ingest", "live", "charts")
+MEASUREMENTS = ("plugin", "ingest", "live", "charts", "frames", "compare")
 
 
 def main() -> int:

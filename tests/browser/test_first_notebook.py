@@ -16,6 +16,7 @@ ROWS = "() => Number(document.querySelector('.loadbench-live')?.dataset.rows ?? 
 DRAWN = "() => document.querySelector('.loadbench-live .scatterlayer path.js-line')?.getAttribute('d')"
 
 
+@pytest.mark.long
 def test_the_first_notebook_shows_the_run_live(lab: Lab):
     shutil.copytree(ROOT / "locustfiles", lab.directory / "locustfiles", dirs_exist_ok=True)
     notebook = lab.open_notebook(ROOT / "notebooks" / "01_first_run.ipynb", height=1000)

@@ -88,6 +88,7 @@ def test_library_and_history_arrive_while_a_cell_is_busy_from_the_start(lab: Lab
     notebook.wait_for_idle()
 
 
+@pytest.mark.long
 def test_view_in_another_kernel_shows_the_whole_history_and_follows_the_ledger(lab: Lab, tmp_path: Path):
     ledger = tmp_path / "ledger"
     ledger.mkdir()

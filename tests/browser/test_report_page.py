@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from loadbench import reports
 from loadbench import testing as synthetic
+from loadbench.store.database import ENV_URI
+from tests.executed import run_page
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 NAMES = [("GET", "/api/products"), ("GET", "/api/products/:id"), ("GET", "/api/search"), ("POST", "/api/cart/items")]
@@ -39,17 +40,28 @@ def opened(browser: Browser) -> Iterator[Opened]:
     context.close()
 
 
-def test_all_charts_are_drawn_offline_and_nothing_is_asked_for(opened, tmp_path):
-    made = synthetic.run(seed="page", seconds=300, endpoints=NAMES, rps=140, stalled=(180, 181), stall_ms=900)
-    path = reports.write_report(made.run, None, None, made.documents, tmp_path / "run.html")
+@pytest.fixture
+def written(store, monkeypatch, tmp_path):
+    """Write the page of the report of a made-up run."""
+    monkeypatch.setenv(ENV_URI, store.uri)
+    return lambda **how: run_page(store, synthetic.keep(store, synthetic.run(**how)), tmp_path / "run.html")
+
+
+def test_all_charts_are_drawn_offline_and_nothing_is_asked_for(opened, written):
+    path = written(
+        seed="page", seconds=300, endpoints=NAMES, rps=140, stalled=(180, 181), stall_ms=900, ramp_s=40, drain_s=15,
+        origin="launched", gates=("p95 < 300ms", 'p99 of "POST /api/cart/items" < 500ms', "error rate < 2%"),
+    )  # fmt: skip
     opened.open(path)
     plots = opened.page.locator(".js-plotly-plot")
-    assert plots.count() == 3
-    for index in range(3):
+    assert plots.count() == 7
+    for index in range(7):
         assert plots.nth(index).locator(".main-svg").first.is_visible()
-        assert plots.nth(index).locator("path.js-line, path.point").count() > 0
-    titles = opened.page.locator(".chart h2").all_text_contents()
-    assert titles == ["Timeline", "Response times by endpoint", "Distribution of response times"]
+        assert plots.nth(index).locator("path.js-line, path.point, image, .bars path").count() > 0
+    assert opened.page.locator("h1").all_text_contents() == ["products"]
+    titles = opened.page.locator("h2").all_text_contents()
+    assert titles[:3] == ["Gates", "Key figures", "Timeline"]
+    assert titles[-3:] == ["What was run", "Methods", "Data"]
     ARTIFACTS.mkdir(exist_ok=True)
     opened.page.screenshot(path=ARTIFACTS / "report.png", full_page=True)
     opened.page.pdf(path=ARTIFACTS / "report.pdf", prefer_css_page_size=True, print_background=True)
@@ -58,9 +70,23 @@ def test_all_charts_are_drawn_offline_and_nothing_is_asked_for(opened, tmp_path)
     assert opened.complaints == []
 
 
-def test_charts_fit_the_printed_page_and_come_back(opened, tmp_path):
-    made = synthetic.run(seed="print", seconds=20, endpoints=NAMES)
-    opened.open(reports.write_report(made.run, None, None, made.documents, tmp_path / "run.html"))
+def test_code_is_hidden_until_somebody_asks_for_it(opened, written):
+    opened.open(written(seed="code", seconds=10))
+    code, button = opened.page.locator(".code"), opened.page.get_by_role("button", name="Show code")
+    assert code.count() > 10
+    assert not any(code.nth(index).is_visible() for index in range(code.count()))
+    button.click()
+    assert all(code.nth(index).is_visible() for index in range(code.count()))
+    assert "run.heatmap()" in opened.page.locator("main").inner_text()
+    opened.page.get_by_role("button", name="Hide code").click()
+    assert not code.first.is_visible()
+    opened.page.emulate_media(media="print")
+    assert not opened.page.locator(".tools").is_visible()
+    assert opened.complaints == []
+
+
+def test_charts_fit_the_printed_page_and_come_back(opened, written):
+    opened.open(written(seed="print", seconds=20, endpoints=NAMES))
     widths = "[...document.querySelectorAll('.main-svg')].map((each) => Number(each.getAttribute('width')))"
     on_screen = opened.page.evaluate(widths)
     opened.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
@@ -70,12 +96,11 @@ def test_charts_fit_the_printed_page_and_come_back(opened, tmp_path):
     assert min(on_screen) > 1000
 
 
-def test_hostile_names_stay_text_in_page_and_charts(opened, tmp_path):
-    made = synthetic.run(
+def test_hostile_names_stay_text_in_page_and_charts(opened, written):
+    opened.page.add_init_script("window.hacked = () => alert('hacked')")
+    path = written(
         seed="hostile", seconds=20, endpoints=HOSTILE, failure_ratio=0.2, messages=("<img src=x onerror=hacked()>",)
     )
-    opened.page.add_init_script("window.hacked = () => alert('hacked')")
-    path = reports.write_report(made.run, None, None, made.documents, tmp_path / "run.html")
     opened.open(path)
     shown = opened.page.locator(".js-plotly-plot .ytick text").all_text_contents()
     assert {f"{method} {name}" for method, name in HOSTILE} <= set(shown)
@@ -86,9 +111,8 @@ def test_hostile_names_stay_text_in_page_and_charts(opened, tmp_path):
     assert opened.complaints == []
 
 
-def test_the_policy_of_the_page_forbids_the_network_and_foreign_scripts(opened, tmp_path):
-    made = synthetic.run(seed="policy", seconds=5)
-    opened.open(reports.write_report(made.run, None, None, made.documents, tmp_path / "run.html"))
+def test_the_policy_of_the_page_forbids_the_network_and_foreign_scripts(opened, written):
+    opened.open(written(seed="policy", seconds=5))
     blocked = opened.page.evaluate(
         """() => new Promise((resolve) => {
           const seen = [];

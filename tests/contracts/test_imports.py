@@ -27,12 +27,12 @@ def test_imports_go_as_the_architecture_says():
 
 def test_public_names_are_these():
     assert loadbench.__all__ == sorted(loadbench.__all__)
-    assert set(loadbench.__all__) == {"Run", "Scope", "Test", "Workbench", "__version__", "sample_shop"}
+    assert set(loadbench.__all__) == {"Run", "Scope", "Test", "Workbench", "__version__", "compare", "sample_shop"}
     for name in loadbench.__all__:
         assert getattr(loadbench, name) is not None
 
 
-def test_importing_loadbench_loads_nothing_heavy():
+def test_importing_loadbench_or_starting_its_command_line_loads_nothing_heavy():
     heavy = [
         "numpy",
         "pandas",
@@ -45,7 +45,7 @@ def test_importing_loadbench_loads_nothing_heavy():
         "gevent",
         "requests",
     ]
-    code = f"import sys, loadbench; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, loadbench.cli; print([name for name in {heavy} if name in sys.modules])"
     assert run_python(code).strip() == "[]"
 
 

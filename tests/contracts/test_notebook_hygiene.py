@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+REPORTS = sorted((ROOT / "loadbench" / "templates").glob("*.ipynb"))
+NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("*.ipynb")), *REPORTS]
 TAGS = {"parameters", "hide-input", "raises-exception", "nbval-skip"}
+OF_REPORTS = {"notebook-only", "needs-figures", "needs-intervals", "needs-gates"}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
@@ -23,7 +25,8 @@ def code_cells(notebook: dict) -> list[dict]:
 
 
 def test_there_are_notebooks():
-    assert next(path.name for path in NOTEBOOKS) == "01_first_run.ipynb"
+    assert [path.stem for path in REPORTS] == ["report_comparison", "report_run", "report_trend"]
+    assert next(path.name for path in NOTEBOOKS) == "00_workbench.ipynb"
 
 
 def test_no_outputs_and_no_counts(notebook):
@@ -38,7 +41,7 @@ def test_papermill_can_run_it(notebook):
 
 def test_only_known_tags(notebook):
     used = {tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])}
-    assert used <= TAGS
+    assert used <= TAGS | OF_REPORTS
 
 
 def test_no_long_functions_and_no_plumbing(notebook):

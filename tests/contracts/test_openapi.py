@@ -81,7 +81,7 @@ def test_every_operation_needs_a_token_and_says_how_it_refuses():
 def test_a_run_can_be_started_with_every_parameter_of_the_control_plane():
     own = {"self", "test", "owner", "by", "run_id", "receiver_url"}
     given = {"name": "x", "targetUrl": "http://a", "targetUsers": 1, "spawnRate": 1, "durationSec": 1, "notes": "n"}
-    given |= {"tags": ["t"]}
+    given |= {"tags": ["t"], "gates": ["p95 < 1s"]}
     extra = {name: value for name, value in _EXTRA.items() if name in _aliases(bodies.NewRun)}
     run = parameters_of(bodies.NewRun.model_validate_json(json.dumps(given | extra)))
     assert set(run) == set(inspect.signature(ControlPlane.start_run).parameters) - own
@@ -90,6 +90,7 @@ def test_a_run_can_be_started_with_every_parameter_of_the_control_plane():
 
 
 _EXTRA = {"workers": 1, "revisionNumber": 1, "clusterId": "local", "webUi": True, "arguments": {"key": "value"}}
+_EXTRA |= {"metadata": {"ticket": "SHOP-7"}}
 
 
 def _aliases(model) -> set[str]:

@@ -370,7 +370,12 @@ class TestStarting:
         wait_until(lambda: client.get(url).json()["status"] == "Stopped", within_s=20, message="Stopped")
         run = client.get(url).json()
         assert (run["stopReason"], run["completeness"], run["createdBy"]) == ("user", "complete", "a admin")
-        assert client.get(test.headers["Location"]).json()["recentRuns"][0]["status"] == "Stopped"
+        test_url = test.headers["Location"]
+        wait_until(
+            lambda: client.get(test_url).json()["recentRuns"][0]["status"] == "Stopped",
+            within_s=5,
+            message="the run's entry on the test",
+        )
 
     def test_twenty_posts_with_one_key_start_one_run(self, bench, store, shop):
         client = Client(bench._backend.receiver.url, a_token(store))

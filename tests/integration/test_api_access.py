@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from loadbench.control import ControlPlane
-from loadbench.model import ROLES, LoadTestRun, RunStatus, Scope, now_ms
+from loadbench.model import ROLES, LoadTestRun, RunStatus, Schedule, Scope, now_ms
 from loadbench.store import Store
 from server.app import ROUTES, Receiver
 from server.operation import parameters
@@ -19,6 +19,8 @@ pytestmark = pytest.mark.integration
 
 FOREIGN = Scope(account_id="acme", org_id="shop", project_id="payment")
 UNKNOWN = {"testId": "test-0000000000000000", "runId": "run-0000000000000000", "revision": "1"}
+UNKNOWN["scheduleId"] = "sched-0000000000000000"
+SCHEDULE = "sched-0123456789abcdef"
 BODIES = {
     "NewLoadTest": a_definition(name="another"),
     "LoadTestChange": a_definition(name="renamed"),
@@ -27,6 +29,8 @@ BODIES = {
     "NewExternalRun": {"name": "by hand", "targetUrl": "http://127.0.0.1:9"},
     "BaselineRuns": {"runIds": ["run-0000000000000000"]},
     "RunChange": {"notes": "seen"},
+    "NewSchedule": {"name": "nightly", "loadTestId": "test-0000000000000000", "cron": "0 2 * * *", "run": {}},
+    "ScheduleChange": {"enabled": False},
 }
 OPERATIONS = [
     pytest.param(template, method, operation, id=f"{method} {template}")
@@ -66,9 +70,16 @@ def run(server) -> Iterator[LoadTestRun]:
     run = store.runs.add(a_run(test, started_at=now_ms()))
     store.runs.move(run.id, RunStatus.RUNNING)
     store.runs.move(run.id, RunStatus.FINISHED)
+    scope = dict(test.scope)
+    store.schedules.add(
+        Schedule.build(**scope, id=SCHEDULE, name="walked", load_test_id=test.id, cron="0 2 * * *", reports=("trend",))
+    )
     yield run
-    for collection in ("load_tests", "script_revisions", "load_test_runs"):
+    for collection in ("load_tests", "script_revisions", "load_test_runs", "schedules"):
         store.database[collection].delete_many({})
+
+
+NAMED_IN_QUERY = ("/v1/compare",)
 
 
 def ask(server, operation, method: str, template: str, token: str | None, ids: dict[str, str]):
@@ -77,11 +88,12 @@ def ask(server, operation, method: str, template: str, token: str | None, ids: d
         path = path.replace(f"{{{name}}}", ids[name])
     body = BODIES[operation.body.__name__] if operation.body else None
     headers = {"If-Match": "*"} if operation.if_match else {}
-    return Client(server[0].url, token).send(method, path, json=body, headers=headers)
+    query = {"runs": ids["runId"]} if template in NAMED_IN_QUERY else {}
+    return Client(server[0].url, token).send(method, path, json=body, headers=headers, params=query)
 
 
 def of(run: LoadTestRun) -> dict[str, str]:
-    return {"testId": run.load_test_id, "runId": run.id, "revision": "1"}
+    return {"testId": run.load_test_id, "runId": run.id, "revision": "1", "scheduleId": SCHEDULE}
 
 
 @pytest.mark.parametrize(("template", "method", "operation"), OPERATIONS)
@@ -108,10 +120,10 @@ class TestEveryRoute:
         unknown = ask(server, operation, method, template, tokens["foreign"][role], UNKNOWN)
         assert snapshot(store, run) == before
         assert run.id not in foreign.text
-        if parameters(template):
+        if parameters(template) or template in NAMED_IN_QUERY:
             assert foreign.status_code == (404 if ROLES.index(role) >= ROLES.index(operation.role) else 403)
             assert (foreign.status_code, foreign.content) == (unknown.status_code, unknown.content)
-        if operation.status == 200 and not parameters(template):
+        elif operation.status == 200:
             shared = ["local"] if template == "/v1/clusters" else []
             assert [item["id"] for item in foreign.json()["items"]] == shared
 
@@ -120,7 +132,8 @@ def snapshot(store: Store, run: LoadTestRun) -> str:
     """The own project's records, to see that nothing of them was changed."""
     test = store.load_tests.get(run.load_test_id)
     revisions = [revision.sha256 for revision in store.script_revisions.all(test.id)]
-    return json.dumps([test.to_mongo(), store.runs.get(run.id).to_mongo(), revisions], default=str)
+    schedule = store.schedules.get(SCHEDULE)
+    return json.dumps([test.to_mongo(), store.runs.get(run.id).to_mongo(), revisions, schedule.to_mongo()], default=str)
 
 
 BAD_TOKENS = [

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from loadbench.control import ControlPlane
-from loadbench.model import RunStatus
+from loadbench.model import RunStatus, Schedule
 from loadbench.store import Store
 from server.app import ROUTES, Receiver
 from tests.builders import ENDPOINTS, a_run, a_test, an_interval
@@ -60,7 +60,7 @@ def schema(server) -> Any:
 def ids(server) -> dict[str, str]:
     """A test with two revisions, and a run of it that is over and has an interval."""
     _, store = server
-    for collection in ("load_tests", "script_revisions", "load_test_runs", "metrics_timeseries"):
+    for collection in ("load_tests", "script_revisions", "load_test_runs", "metrics_timeseries", "schedules"):
         store.database[collection].delete_many({})
     test = store.load_tests.add(a_test(target_url=NOBODY))
     revisions = [store.script_revisions.add(test.id, script) for script in (b"first", b"second")]
@@ -69,7 +69,11 @@ def ids(server) -> dict[str, str]:
     store.ledger.append(an_interval(run.id))
     store.runs.move(run.id, RunStatus.RUNNING)
     store.runs.move(run.id, RunStatus.FINISHED)
-    return {"testId": test.id, "runId": run.id, "revision": revisions[0].id}
+    schedule = Schedule.build(
+        **dict(test.scope), name="nightly", load_test_id=test.id, cron="0 2 * * *", reports=("trend",)
+    )
+    store.schedules.add(schedule)
+    return {"testId": test.id, "runId": run.id, "revision": revisions[0].id} | {"scheduleId": schedule.id}
 
 
 def made_harmless(body: Any) -> Any:

@@ -140,7 +140,7 @@ def test_a_run_that_goes_on_is_no_other_editor_but_no_cache_hit(catalogue, store
 
 def test_what_may_be_changed(catalogue, test, finished):
     run = finished()
-    with pytest.raises(InvalidInput, match="must be one of name, notes, tags, metadata; not 'status'"):
+    with pytest.raises(InvalidInput, match="must be one of name, notes, tags, metadata, windows; not 'status'"):
         catalogue.update_run(run.id, by="ann", status=RunStatus.FAILED)
     with pytest.raises(InvalidInput, match="not 'baseline_run_ids'"):
         catalogue.update_test(test.id, by="ann", baseline_run_ids=(run.id,))

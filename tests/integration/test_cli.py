@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -50,8 +51,11 @@ def test_run_then_runs_then_report(loadbench, shop, script, tmp_path):
     listing = loadbench("runs").stdout
     assert "Finished" in listing
     run_id = next(line.split()[0] for line in listing.splitlines() if line.startswith("run-"))
-    written = Path(loadbench("report", run_id[:9]).stdout.strip())
-    assert (tmp_path / written).stat().st_size > 500_000
+    written = json.loads(loadbench("report", run_id[:9], "--json").stdout)
+    assert written["run"]["id"] == run_id
+    assert {row["name"] for row in written["summary"]} >= {"Aggregated"}
+    assert Path(written["path"]).stat().st_size > 500_000
+    assert json.loads(Path(written["path"]).with_suffix(".ipynb").read_text())["cells"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,8 @@ def test_run_then_runs_then_report(loadbench, shop, script, tmp_path):
         (["run", "shop.py", "--target", "http://127.0.0.1:9"], 7, "does not answer"),
         (["run", "shop.py", "--target", "http://127.0.0.1:9", "--duration", "3h"], 2, "maxDurationSec"),
         (["report", "run-ffff"], 3, "run-ffff"),
+        (["report", "--compare", "run-1"], 2, "two runs or more"),
+        (["report", "--test", "none"], 3, "no test 'none'"),
         (["runs", "--scope", "acme"], 2, "account/organisation/project"),
         (["runs", "--status", "Runing"], 2, "Running"),
         (["explode"], 2, "invalid choice"),

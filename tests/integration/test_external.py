@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadbench import external
+from loadbench import external, sheets
 from loadbench.catalogue import etag
 from loadbench.errors import Conflict, InvalidInput, RunFailed
 from loadbench.model import RunStatus, Scope
@@ -71,7 +71,7 @@ def test_a_run_started_by_hand_is_recorded_exactly(bench, shop, by_hand, tmp_pat
     assert run.record.environment.user_classes == ("Shopper",)
     assert list(test.runs().index) == [run.id]
     assert shell.wait(timeout=20) == 0, (tmp_path / "out.log").read_text()
-    assert "started elsewhere" in run.report(tmp_path / "report.html").read_text()
+    assert "started elsewhere" in repr(sheets.settings(run))
 
 
 def test_a_run_of_no_test_is_stopped_from_here(bench, shop, by_hand):
@@ -163,9 +163,9 @@ def test_the_notebooks_verbs(bench, shop, store):
         run.delete()
     run.wait()
     assert (run.record.name, run.record.notes, run.record.tags) == ("first", "cold", ("x",))
-    assert test.baseline().empty
+    assert len(test.baseline()) == 0
     test.set_baseline(run)
-    assert list(test.baseline().index) == [run.id]
+    assert test.baseline().ids == [run.id]
     with pytest.raises(Conflict, match="baseline"):
         run.delete()
     test.set_baseline(run.id[:10]).remove_baseline()
@@ -195,11 +195,11 @@ def test_retention_is_applied_by_the_supervisor(bench, shop, store, monkeypatch,
         found = again.run(run.id)
         wait_until(lambda: found.refresh().record.purged_at, within_s=10, message="its intervals are still there")
         assert store.ledger.documents(run.id) == []
-        with pytest.raises(LookupError, match=r"were deleted .* as too old"):
-            found.summary()
+        with pytest.raises(LookupError, match="were deleted by retention: only its summary is left"):
+            found.timeline()
+        assert int(found.summary().iloc[-1]["requests"]) == shop.total()[0]
         assert "its intervals were deleted" in repr(found)
-        text = found.report(tmp_path / "old.html").read_text()
-        assert "only its totals are left" in text
-        assert "No request was recorded" not in text
+        assert "only its summary is left" in repr(sheets.run_headline(found))
+        assert f"requests {shop.total()[0]:,}" in repr(sheets.figures(found, window="whole"))
     finally:
         again.close()

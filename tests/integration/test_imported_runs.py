@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from loadbench import imports
+from loadbench import imports, sheets
 from loadbench.cli import main
 from loadbench.errors import Conflict, InvalidInput
 from loadbench.model import Scope
@@ -87,10 +87,9 @@ def test_a_real_locust_run_says_the_same_as_locust(bench, store, locust_run, tmp
     assert record.notes.startswith("old times")
     assert "Locust's own rounded percentiles of the whole run:\nGET /api/products:" in record.notes
     assert "imported from Locust CSV" in repr(run)
-    assert "no percentiles: Locust CSV files hold no distributions" in run._repr_html_()
-    text = run.report(tmp_path / "report.html").read_text()
-    assert "It holds no distributions" in text
-    assert "old times" in text
+    assert "no percentiles: imported without distributions" in run._repr_html_()
+    assert "It holds no distributions" in repr(sheets.run_headline(run))
+    assert "old times" in repr(sheets.settings(run))
     assert list(test.runs().index) == [run.id]
     assert bench.import_csv(prefix, test="plain").id == run.id
     assert everything(store)["load_test_runs"] == 1
@@ -117,15 +116,14 @@ def test_a_jtl_has_true_percentiles(bench, store, tmp_path):
     assert bench.import_jtl(tmp_path / "nightly.jtl", name="other").id != run.id
     run.delete()
     assert bench.import_jtl(tmp_path / "nightly.jtl").id == run.id
-    html = run.report(tmp_path / "report.html").read_text()
-    assert "All of it is here" in html
+    assert "All of it is here" in repr(sheets.run_headline(run))
 
 
 def test_an_imported_run_can_be_a_baseline_and_is_not_purged_for_its_age(bench, store, tmp_path):
     test = bench.create_test("jmeter", scripts.STEADY, target_url="http://127.0.0.1:9", check=False)
     jtl(tmp_path / "a.jtl", samples=50)
     run = bench.import_jtl(tmp_path / "a.jtl", test=test)
-    assert test.set_baseline(run).baseline().index.tolist() == [run.id]
+    assert test.set_baseline(run).baseline().ids == [run.id]
     with pytest.raises(Conflict):
         run.delete()
     test.remove_baseline()
@@ -234,10 +232,6 @@ def test_the_command_line_imports_exports_and_speaks_json(loadbench, tmp_path, l
     assert loadbench("export", run["id"]).startswith("elapsed_s,timestamp,users,")
     loadbench("export", run["id"], "--table", "summary", "--output", "s.csv")
     assert "'=search()" in (tmp_path / "s.csv").read_text()
-    report = json.loads(loadbench("report", run["id"], "--json"))
-    assert Path(report["path"]).is_file()
-    assert report["run"]["id"] == run["id"]
-    assert {row["name"] for row in report["summary"]} == {"=search()", "cart", "home", "Aggregated"}
     assert json.loads(loadbench("db", "status", "--json"))["running"] is False
     assert "is a directory" in loadbench("import", tmp_path, expect=2).lower()
     (tmp_path / "old.jtl").write_text("<testResults/>")

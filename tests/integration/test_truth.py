@@ -84,7 +84,7 @@ def test_percentiles_of_any_window_are_within_half_a_percent(bench, shop):
     for first in range(len(ends) - 2):
         for last in range(first + 1, len(ends) - 1):
             window = log[ends[first] : ends[last]]
-            table = run.summary(start_s=timeline["elapsed_s"][first], end_s=timeline["elapsed_s"][last])
+            table = run.summary(window=(timeline["elapsed_s"][first], timeline["elapsed_s"][last]))
             assert table.iloc[-1]["requests"] == len(window)
             for percentile in (50, 95, 99):
                 assert table.iloc[-1][f"p{percentile}_ms"] == pytest.approx(exact(window, percentile), rel=0.005)

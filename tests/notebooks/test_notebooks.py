@@ -11,9 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# What these show is tested by others too, and they take a minute or so.
+LONG = ("00_workbench.ipynb", "03_clusters_and_remote.ipynb", "04_rest_client.ipynb", "08_capacity.ipynb")
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(each, id=each.name, marks=[pytest.mark.long] * (each.name in LONG)) for each in NOTEBOOKS],
+)
 def test_a_notebook_runs(store, notebook):
     execute(notebook, store.uri)
 

@@ -6,11 +6,11 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import comm
 import numpy as np
+import pandas as pd
 import pytest
 from comm.base_comm import BaseComm as PlainComm
 from ipykernel.comm.comm import BaseComm as KernelComm
@@ -19,6 +19,7 @@ from waiting import wait_until
 
 from loadbench import live
 from loadbench.agent.histogram import merge, pack, quantile, unpack
+from loadbench.analysis.band import band
 from loadbench.errors import StoreUnavailable
 from loadbench.live import LiveView, follow
 from loadbench.model import Gap, RunStatus
@@ -197,6 +198,48 @@ def test_stop_that_fails_says_so_and_can_be_pressed_again(any_comm: None):
     assert not sent(view, "status")[-1][0]["stopping"]
 
 
+def test_the_band_of_the_baseline_is_sent_once_to_each_page_that_opens(any_comm: None):
+    lines = pd.DataFrame({"elapsed_s": [1.0, 4.0], "requests_per_s": [10.0, 30.0], "p95_ms": [100.0, 90.0]})
+    view = opened([an_interval(0)], band=band([lines, lines + 1]))
+    ((header, buffers),) = wait_until(lambda: sent(view, "band"), within_s=5, message="no band")
+    assert (header["page"], header["label"]) == ("p", "baseline (2 runs)")
+    assert np.frombuffer(buffers[0], "<f4").tolist() == [2.5, 10, 31, 90, 101]
+    view.append(an_interval(1))
+    assert len(sent(view, "band")) == 1
+
+
+def test_gates_are_shown_as_they_stand_and_looked_at_now_and_then(any_comm: None):
+    asked = []
+
+    def judged() -> pd.DataFrame:
+        asked.append(1)
+        return pd.DataFrame(
+            {
+                "gate": ["p95 < 1s", "error rate < 1%"],
+                "passed": pd.array([True, None], dtype="boolean"),
+                "because": ["p95 was 90 ms", "no requests"],
+                "at_s": [np.nan, np.nan],
+            }
+        )
+
+    run = a_run(gates=("p95 < 1s", "error rate < 1%"), revision_number=7, notes="release 4.2")
+    view = opened(run=run, gates=judged)
+    status, _ = sent(view, "status")[-1]
+    assert [gate["gate"] for gate in status["gates"]] == ["p95 < 1s", "error rate < 1%"]
+    assert (status["revision"], status["remarks"]) == (7, "release 4.2")
+    view.judge_gates()
+    view.judge_gates()
+    assert len(asked) == 1, "a run that goes on is looked at again only after a while"
+    gates = sent(view, "status")[-1][0]["gates"]
+    assert [(gate["passed"], gate["because"], gate["atS"]) for gate in gates] == [
+        (True, "p95 was 90 ms", None),
+        (None, "no requests", None),
+    ]
+    view.set_status(a_run(status=RunStatus.FINISHED, gates=("p95 < 1s",)))
+    view.judge_gates()
+    assert len(asked) == 2
+
+
 def test_notes_tell_what_is_wrong_with_the_data():
     gap = Gap(source="master", from_seq=3, to_seq=5)
     run = a_run(status=RunStatus.FINISHED, gaps=(gap,), workers_lost=2, clock_skew_ms=2500)
@@ -235,8 +278,10 @@ def test_representations_are_text_and_a_small_static_twin():
 
 
 def test_page_code_names_no_other_host():
-    for name in ("live.js", "live.css"):
-        text = (Path(live.__file__).parent / "static" / name).read_text()
+    ours = [*live.STATIC.glob("*.css"), *(path for path in live.STATIC.glob("*.js") if path != live.PLOTLY_JS)]
+    assert len(ours) >= 9
+    for path in ours:
+        text = path.read_text()
         assert "://" not in text
         assert "innerHTML" not in text
 
