@@ -52,7 +52,10 @@ def wait_for_rows(notebook: NotebookPage, at_least: int) -> int:
     return notebook.page.evaluate(ROWS)
 
 
-@pytest.mark.parametrize("busy", [pytest.param(SLEEPING, id="sleeping"), pytest.param(COMPUTING, id="computing")])
+@pytest.mark.parametrize(
+    "busy",
+    [pytest.param(SLEEPING, id="sleeping", marks=pytest.mark.long), pytest.param(COMPUTING, id="computing")],
+)
 def test_charts_move_and_stop_works_while_a_cell_is_busy(lab: Lab, busy: str):
     path = lab.write_notebook("busy.ipynb", SETUP + LIVE, busy, "print('late by', round(busy_until - stopped.at, 1))")
     notebook = lab.open_notebook(path)
@@ -141,6 +144,7 @@ write(*range(40))
     assert "thread: None" in after.outputs()
 
 
+@pytest.mark.long
 def test_saved_notebook_is_small_and_nothing_comes_from_outside(lab: Lab):
     many = "view = LiveView([an_interval(seq) for seq in range(900)], run=a_run(status=RunStatus.FINISHED))\nview"
     path = lab.write_notebook("small.ipynb", SETUP + many)
@@ -160,6 +164,7 @@ def test_saved_notebook_is_small_and_nothing_comes_from_outside(lab: Lab):
     assert wait_for_rows(notebook, 900) == 900
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_looks(lab: Lab, theme: str):
     history = """\

@@ -122,6 +122,7 @@ def test_a_run_is_reported_by_an_executed_notebook(week, bench, tmp_path):
     assert not (Path(os.environ["LOADBENCH_HOME"]) / "receiver.json").exists()
 
 
+@pytest.mark.long
 def test_pools_are_compared_in_a_report(week, bench, tmp_path):
     test = bench.test("shop")
     path = lb.compare(test.pool(revision=2), test.pool(revision=1)).report(tmp_path / "both.html")
@@ -141,6 +142,7 @@ def test_pools_are_compared_in_a_report(week, bench, tmp_path):
     is_offline(path)
 
 
+@pytest.mark.long
 def test_a_week_of_a_test_is_a_report(week, bench, tmp_path):
     path = bench.test("shop").report(7, tmp_path / "week.html")
     text = page(path)

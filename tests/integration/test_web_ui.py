@@ -10,7 +10,7 @@ from tests import scripts
 from tests.waiting import wait_until
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.long), 2])
 def test_a_stop_in_the_web_interface_stops_the_run(bench, shop, workers):
     test = bench.create_test(
         "with its own page", scripts.STEADY, target_url=shop.url, users=4, spawn_rate=4, check=False
