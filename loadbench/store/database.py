@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, WriteConcern
 from pymongo.database import Database
-from pymongo.errors import CollectionInvalid, ConfigurationError, InvalidURI, OperationFailure
+from pymongo.errors import CollectionInvalid, ConfigurationError, InvalidURI, NetworkTimeout, OperationFailure
 from pymongo.uri_parser import parse_uri
 
-from loadbench.errors import InvalidInput
+from loadbench.errors import InvalidInput, StoreUnavailable
 from loadbench.home import data_home
 from loadbench.store.change_marks import ChangeMarks
 from loadbench.store.documents import Documents, Place, one_line, reaching
@@ -158,7 +158,18 @@ class Store:
                 mongod.stop()
 
     def ensure_indexes(self) -> None:
-        """Make the collections and indexes that are not there yet; several processes may do it at once."""
+        """Make the collections and indexes that are not there yet; several processes may do it at once.
+
+        A busy disk can take longer over it than any other call may: it is asked once more then.
+        """
+        try:
+            self._make_what_is_missing()
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, NetworkTimeout):
+                raise
+            self._make_what_is_missing()
+
+    def _make_what_is_missing(self) -> None:
         with reaching(self._place):
             if "metrics_timeseries" not in self.database.list_collection_names():
                 self._create_ledger()
