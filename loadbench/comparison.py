@@ -265,9 +265,10 @@ class Comparison:
         found, noise = self._shift(endpoint, outcome, side, seed)
         of = "" if outcome == "all" else f", {outcome} requests only"
         label = self._compared.sides[self._compared.place(side)].label
+        holds = "about 90 %" if noise == shift.WITHIN else "95 %"  # measured: docs/statistics.md
         return plots.shift(
             found, value="change_ms", low="change_low_ms", high="change_high_ms", title=f"Shift of {endpoint}",
-            subtitle=f"{label} against {self.reference}{of}; band at 95 %: {noise}",
+            subtitle=f"{label} against {self.reference}{of}; band at {holds}: {noise}",
         )  # fmt: skip
 
     def overlay(self, by: By = "time", column: str = "p95_ms", *, endpoint: str = AGGREGATED) -> go.Figure:
