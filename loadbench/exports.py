@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-import pyarrow as pa
-import pyarrow.parquet as pq
-from markupsafe import Markup
 
-from loadbench import html
+from loadbench import html, pages
 from loadbench.analysis import frames
 from loadbench.analysis.columns import column
 from loadbench.analysis.summary import summary
-from loadbench.errors import InvalidInput, one_of
+from loadbench.errors import one_of
 from loadbench.model import LoadTestRun
 
 TABLES = {
@@ -35,6 +26,7 @@ TABLES = {
     "histograms": frames.histograms,
 }
 CHART_SUFFIXES = (".html", ".htm")
+_CHART_SCRIPTS = ("static/plotly-cartesian.min.js", "templates/chart.js")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -50,6 +42,9 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
     """Write a frame as Parquet; the metadata of each column says its `unit` and `meaning`. Texts stay as they are."""
+    import pyarrow as pa  # a tenth of a second, and needed for nothing else
+    import pyarrow.parquet as pq
+
     table = pa.Table.from_pandas(frame, preserve_index=False)
     known = [column(name) for name in table.column_names]
     fields = [
@@ -94,66 +89,19 @@ def export(
 
 def export_chart(figure: go.Figure, path: str | Path) -> Path:
     """Write a figure as one HTML file with plotly.js in it: it loads nothing from anywhere."""
-    scripts = [_file("static/plotly-cartesian.min.js"), _file("templates/chart.js")]
-    title = figure.layout.title.text or "chart"
     text = (
         html.templates()
         .get_template("chart.html.j2")
         .render(
-            title=title,
-            figure=_inert(figure),
-            scripts=[Markup(script) for script in scripts],  # noqa: S704 - files of this package
-            script_hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
+            title=figure.layout.title.text or "chart",
+            figure=pages.inert(json.loads(figure.to_json(remove_uids=True))),
             version=metadata.version("loadbench"),
+            **pages.scripts(_CHART_SCRIPTS),
         )
     )
     return write(path, text.encode())
 
 
 def write(path: str | Path, content: bytes) -> Path:
-    """Write a file as a whole or not at all; its folder is made.
-
-    Raises
-    ------
-    InvalidInput
-        If it cannot be written there.
-    """
-    target = Path(path).expanduser().absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, content)
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot write {target}: {error.strerror or error}; give a path that can be written", field="path"
-        ) from None
-    return target
-
-
-def _replace(target: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
-
-
-def _inert(figure: go.Figure) -> Markup:
-    """Give a figure as JSON that cannot end the script element it stands in."""
-    text = json.dumps(json.loads(figure.to_json(remove_uids=True)), separators=(",", ":"))
-    return Markup(  # noqa: S704
-        text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-    )
-
-
-def _hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-@cache
-def _file(path: str) -> str:
-    return (resources.files("loadbench") / path).read_text("utf-8")
+    """Write a file as a whole or not at all, as `pages.write` does; give its absolute path."""
+    return pages.write(Path(path).expanduser().absolute(), content)

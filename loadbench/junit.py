@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from loadbench import html
+from loadbench import html, pages
 from loadbench.analysis.gates import GateResult
-from loadbench.errors import InvalidInput
 from loadbench.model import LoadTestRun
 
 
@@ -52,15 +51,7 @@ def junit(run: LoadTestRun, results: Sequence[GateResult], *, strict: bool = Fal
 
 def write_junit(path: str | Path, run: LoadTestRun, results: Sequence[GateResult], *, strict: bool = False) -> Path:
     """Write them to a file; its folder is made."""
-    target = Path(path).expanduser().absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(junit(run, results, strict=strict), encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot write {target}: {error.strerror or error}; give another path", field="junit"
-        ) from None
-    return target
+    return pages.write(Path(path).expanduser().absolute(), junit(run, results, strict=strict).encode())
 
 
 def _case(suite: ET.Element, name: str, result: GateResult, *, strict: bool) -> None:

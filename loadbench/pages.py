@@ -66,7 +66,6 @@ def render(notebook: Mapping[str, Any], *, title: str) -> str:
     Cells tagged `notebook-only` are for people who open the notebook. A section of which no cell has an output, such as
     charts of a run without requests, is left out.
     """
-    scripts = [_file(path) for path in _SCRIPTS]
     return (
         html.templates()
         .get_template("report.html.j2")
@@ -75,8 +74,7 @@ def render(notebook: Mapping[str, Any], *, title: str) -> str:
             sections=[section for section in sections(notebook["cells"]) if section.is_shown],
             made_at=now_ms(),
             version=metadata.version("loadbench"),
-            scripts=scripts,
-            script_hashes=" ".join(f"'sha256-{_hash(text)}'" for text in scripts),
+            **scripts(_SCRIPTS),
         )
     )
 
@@ -109,14 +107,14 @@ def _block(output: Mapping[str, Any]) -> Block | None:
         return Block("text", html.error_text("\n".join(output["traceback"])))
     data = output["data"]
     if FIGURE in data:
-        return Block("figure", _inert(_below_heading(data[FIGURE]))) if data[FIGURE].get("data") else None
+        return Block("figure", inert(_below_heading(data[FIGURE]))) if data[FIGURE].get("data") else None
     if "text/html" in data:
         markup = _joined(data["text/html"]).replace(_style(), "")
         return Block("markup", Markup(markup)) if markup.strip() else None  # noqa: S704 - the policy stops scripts
     return Block("text", html.error_text(_joined(data.get("text/plain", "")))) if data.get("text/plain") else None
 
 
-def write(target: Path, text: str) -> Path:
+def write(target: Path, content: bytes) -> Path:
     """Write a file as a whole or not at all; its folder is made.
 
     Raises
@@ -126,10 +124,10 @@ def write(target: Path, text: str) -> Path:
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(0o644)
@@ -148,7 +146,7 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InvalidInput(
-            f"cannot write the report to {target}: {error.strerror or error}; give a path that can be written",
+            f"cannot write {target}: {error.strerror or error}; give a path that can be written",
             field="path",
         ) from None
 
@@ -180,7 +178,7 @@ def _below_heading(figure: Mapping[str, Any]) -> dict[str, Any]:
     return {"data": figure["data"], "layout": layout}
 
 
-def _inert(figure: Mapping[str, Any]) -> Markup:
+def inert(figure: Mapping[str, Any]) -> Markup:
     """Give a figure as JSON that cannot end the script element it stands in."""
     text = json.dumps({"data": figure["data"], "layout": figure.get("layout", {})}, separators=(",", ":"))
     return Markup(  # noqa: S704
@@ -198,8 +196,14 @@ def _joined(text: str | Sequence[str]) -> str:
     return text if isinstance(text, str) else "".join(text)
 
 
-def _hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def scripts(paths: Sequence[str]) -> dict[str, Any]:
+    """Give what a template needs of scripts of this package: their `scripts`, and the `script_hashes` of its policy."""
+    texts = [_file(path) for path in paths]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+    return {
+        "scripts": [Markup(text) for text in texts],  # noqa: S704 - files of this package
+        "script_hashes": " ".join(f"'sha256-{each}'" for each in hashes),
+    }
 
 
 @cache

@@ -236,7 +236,7 @@ def report(
             draft.replace(failed)
             raise LoadbenchError(str(error).replace(str(draft), str(failed))) from None
         done = json.loads(draft.read_text("utf-8"))
-        pages.write(target, pages.render(done, title=title))
+        pages.write(target, pages.render(done, title=title).encode())
         draft.chmod(0o644)
         draft.replace(executed)
     return target

@@ -41,7 +41,7 @@ def run_page(store: Store, run: LoadTestRun, path: Path, *, window: str = "stead
         {"scope": "acme/shop/checkout", "env": "staging", "run_id": run.id, "window": window},
         reports._held(store, run, window),
     )
-    return pages.write(path, pages.render(done, title=run.name))
+    return pages.write(path, pages.render(done, title=run.name).encode())
 
 
 def _output(value: Any) -> dict[str, Any]:

@@ -278,8 +278,8 @@ def test_a_page_replaces_the_file_as_a_whole_or_not_at_all(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the disk takes a part of it and no more
     try:
-        with pytest.raises(InvalidInput, match=r"cannot write the report to .*run.html: File too large; give a path"):
-            pages.write(path, "x" * 200_000)
+        with pytest.raises(InvalidInput, match=r"cannot write .*run.html: File too large; give a path"):
+            pages.write(path, b"x" * 200_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text() == "old"
@@ -289,7 +289,7 @@ def test_a_page_replaces_the_file_as_a_whole_or_not_at_all(tmp_path):
 def test_a_report_says_where_it_cannot_be_written(store, kept, tmp_path):
     run = kept(seed="path", seconds=5)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInput, match=r"cannot write the report to .*; give a path that can be written"):
+    with pytest.raises(InvalidInput, match=r"cannot write .*; give a path that can be written"):
         reports.run_report(store, run, tmp_path / "file" / "below.html")
     with pytest.raises(InvalidInput, match=r"the path is that of the HTML file"):
         reports.run_report(store, run, tmp_path / "run.ipynb")
