@@ -11,7 +11,6 @@ import pandas as pd
 from loadbench import html
 from loadbench.analysis.columns import frame, percentile_column
 from loadbench.analysis.paired import MIN_PAIRS, PairedEffect, paired_effect
-from loadbench.analysis.summary import AGGREGATED
 from loadbench.analysis.windows import STEADY
 from loadbench.batch import Batch
 from loadbench.comparison import Comparison, compare
@@ -43,15 +42,15 @@ class Campaign(Batch):
         *,
         a: Side,
         b: Side,
-        users: int | None = None,
-        spawn_rate: float | None = None,
-        duration: str | int | None = None,
-        until_percent: float = 5.0,
-        max_runs: int = 20,
-        max_duration: str | int | None = None,
-        endpoint: str = AGGREGATED,
-        percentile: float = 95,
-        name: str = "",
+        users: int | None,
+        spawn_rate: float | None,
+        duration: str | int | None,
+        until_percent: float,
+        max_runs: int,
+        max_duration: str | int | None,
+        endpoint: str,
+        percentile: float,
+        name: str,
     ) -> None:
         self.sides = {"A": _side(a, "a"), "B": _side(b, "b")}
         if self.sides["A"] == self.sides["B"]:

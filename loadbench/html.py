@@ -16,11 +16,11 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from loadbench.analysis.validity import Validity
-from loadbench.model import LastMetrics, LoadTest, LoadTestRun, RunStatus, Scope, ScriptRevision
+from loadbench.analysis.validity import Validity, lacks
+from loadbench.model import LastMetrics, LoadTest, LoadTestRun, RunStatus, Scope, ScriptRevision, now_ms
 
 MISSING = "–"
-SKEW_SHOWN_MS = 2000
+LAG_SHOWN_S = 5
 SHOWN_REVISIONS = 5
 ERROR_IN_LINE = 160
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -157,26 +157,19 @@ def elapsed_s(run: LoadTestRun) -> float:
 
 def run_warnings(run: LoadTestRun) -> list[str]:
     """Name what the reader must know of the data: gaps, drops, lost workers, clock skew."""
-    found = []
-    if run.gaps:
-        missing = sum(gap.to_seq - gap.from_seq + 1 for gap in run.gaps)
-        requests = [gap.requests for gap in run.gaps]
-        size = "" if None in requests else f", {show(sum(requests), 'count')} requests"
-        found.append(f"{_plural(missing, 'interval')} missing in {_plural(len(run.gaps), 'gap')}{size}")
-    elif run.completeness == "gaps":
-        found.append("intervals are missing")
-    elif run.metadata.get("hasDistributions") is False and run.origin == "imported":
-        found.append(f"no percentiles: {run.metadata.get('importedFormat')} files hold no distributions")
-    elif run.is_over and run.started_at is not None and run.completeness == "unknown":
-        found.append("not known whether all intervals arrived")
-    dropped = sum(source.dropped for source in run.sources)
-    if dropped:
-        found.append(f"{_plural(dropped, 'interval')} dropped by a full spool")
-    if run.workers_lost:
-        found.append(f"{_plural(run.workers_lost, 'worker')} lost")
-    if run.clock_skew_ms is not None and abs(run.clock_skew_ms) > SKEW_SHOWN_MS:
-        found.append(f"clocks differ by {abs(run.clock_skew_ms) / 1000:.1f} s")
+    found = lacks(run)
+    if run.metadata.get("hasDistributions") is False and run.origin == "imported":
+        found.insert(0, f"no percentiles: {run.metadata.get('importedFormat')} files hold no distributions")
+    if (lag_s := _lag_s(run)) > LAG_SHOWN_S:
+        found.append(f"figures are {lag_s:.0f} s behind")
     return found + _purge_warning(run)
+
+
+def _lag_s(run: LoadTestRun) -> float:
+    """Say how old the newest figures of a run that goes on are, by the clock of the receiver."""
+    if run.is_over or run.last_metrics is None or run.lease_expires_at is None:
+        return 0.0
+    return (now_ms() - run.last_metrics.timestamp - (run.clock_skew_ms or 0)) / 1000
 
 
 def _purge_warning(run: LoadTestRun) -> list[str]:

@@ -20,6 +20,7 @@ import anywidget
 import pandas as pd
 from pymongo.errors import PyMongoError
 
+from loadbench.analysis import packed
 from loadbench.analysis.band import Band
 from loadbench.analysis.summary import summary
 from loadbench.errors import LoadbenchError
@@ -152,7 +153,7 @@ class LiveView(anywidget.AnyWidget):
 
     def knows_endpoints_of(self, document: Mapping[str, Any]) -> bool:
         """Tell whether the run record names every endpoint of an interval."""
-        return max(document["endpoints"], default=-1) < len(self._run.endpoints)
+        return packed.column([document], "endpoints").max(initial=-1) < len(self._run.endpoints)
 
     def close(self) -> None:
         """Take the view off the page; what follows the run for it ends."""

@@ -15,7 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from loadbench.agent import wire
-from loadbench.agent.histogram import merge, quantile, unpack
+from loadbench.agent.histogram import unpack
+from loadbench.analysis.intervals import stored_percentiles
 from loadbench.errors import InvalidInput
 from loadbench.model import (
     Count,
@@ -180,9 +181,7 @@ def interval_of(push: IntervalPush, indices: Sequence[int], *, received_at: int,
     seconds = push.duration_ms / 1000
     requests, failed = sum(push.n), sum(push.failures)
     packed = push.packed
-    histogram = merge(unpack(packed))
     timed = requests - sum(push.untimed)
-    percentiles = {f"p{p}_ms": quantile(histogram, p / 100) if histogram else None for p in (50, 95, 99)}
     return Interval.build(
         id=Interval.key(push.run_id, push.source, push.seq),
         run_id=push.run_id,
@@ -199,7 +198,7 @@ def interval_of(push: IntervalPush, indices: Sequence[int], *, received_at: int,
         errors_per_sec=failed / seconds,
         error_rate=failed / requests if requests else 0.0,
         avg_ms=sum(push.sum_ms) / timed if timed else None,
-        **percentiles,
+        **stored_percentiles(packed, len(indices)),
         cum_requests=push.cum_requests,
         cum_failures=push.cum_failures,
         dropped=push.dropped,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from loadbench.agent.histogram import PACKED_VERSION, value_of
+from loadbench.agent.histogram import value_of
+from loadbench.analysis import packed
 
 COLUMNS = ("seq", "end_s", "duration_s", "users", "requests_per_s", "failures_per_s", "p50_ms", "p95_ms", "p99_ms")
 ENDPOINT_COLUMNS = ("requests_per_s", "failures_per_s", "p50_ms", "p95_ms", "p99_ms")
@@ -28,32 +29,24 @@ def endpoint_row(document: Mapping[str, Any], endpoint: int) -> tuple[float, ...
     """
     if document["durationMs"] < FRAGMENT_MS:
         return (math.nan,) * len(ENDPOINT_COLUMNS)
-    try:
-        row = list(document["endpoints"]).index(endpoint)
-    except ValueError:
+    endpoints = packed.column([document], "endpoints").tolist()
+    if endpoint not in endpoints:
         return (0.0, 0.0, math.nan, math.nan, math.nan)
-    seconds = document["durationMs"] / 1000
-    percentiles = _packed_quantiles(document["histograms"], (2 * row, 2 * row + 1))
-    return (document["n"][row] / seconds, document["failures"][row] / seconds, *percentiles)
+    row, seconds = endpoints.index(endpoint), document["durationMs"] / 1000
+    requests, failures = (packed.column([document], field)[row] / seconds for field in ("n", "failures"))
+    return (float(requests), float(failures), *_quantiles(document, len(endpoints), row))
 
 
-def _packed_quantiles(packed: bytes, which: Iterable[int]) -> tuple[float, ...]:
-    """Merge some of the packed histograms and give QUANTILES, without unpacking the others (`agent.histogram.pack`)."""
-    if packed[0] != PACKED_VERSION:
-        raise ValueError(f"packed histograms have format version {packed[0]}; this reader knows {PACKED_VERSION}")
-    number = int.from_bytes(packed[4:8], "little")
-    lengths = np.frombuffer(packed, "<u4", number, 8)
-    ends = np.cumsum(lengths, dtype=np.int64)
-    total = int(ends[-1]) if number else 0
-    first = 8 + 4 * number
-    buckets = np.frombuffer(packed, "<i2", total, first)
-    counts = np.frombuffer(packed, "<u4", total, first + 2 * total)
-    parts = [slice(int(ends[i] - lengths[i]), int(ends[i])) for i in which]
-    bucket = np.concatenate([buckets[part] for part in parts])
+def _quantiles(document: Mapping[str, Any], rows: int, row: int) -> tuple[float, ...]:
+    """Merge the histograms of one row and give QUANTILES, without decoding the others."""
+    lengths, buckets, counts = packed.sections(document, rows)
+    ends = np.cumsum(np.frombuffer(lengths, "<u4").reshape(-1, 2).sum(axis=1), dtype=np.int64)
+    of_row = slice(int(ends[row - 1]) if row else 0, int(ends[row]))
+    bucket = np.frombuffer(buckets, "<i2")[of_row]
     if not len(bucket):
         return (math.nan,) * len(QUANTILES)
     order = np.argsort(bucket, kind="stable")
-    seen = np.cumsum(np.concatenate([counts[part] for part in parts])[order], dtype=np.int64)
+    seen = np.cumsum(np.frombuffer(counts, "<u4")[of_row][order], dtype=np.int64)
     ranks = [max(1, math.ceil(q * int(seen[-1]))) for q in QUANTILES]
     return tuple(value_of(int(bucket[order[np.searchsorted(seen, rank)]])) for rank in ranks)
 

@@ -12,7 +12,7 @@ from loadbench.agent.histogram import Histogram
 from loadbench.analysis import distribution, frames
 from loadbench.analysis.columns import frame
 from loadbench.analysis.distribution import CDF_POINTS
-from loadbench.analysis.intervals import FIELDS, Document, Outcome
+from loadbench.analysis.intervals import FIELDS, ROWS, Document, Outcome
 from loadbench.analysis.selection import places
 from loadbench.analysis.series import TOTALS
 from loadbench.analysis.summary import summary
@@ -229,8 +229,9 @@ class RunFigures:
     ) -> pd.DataFrame:
         """Give one row per interval and endpoint; of some endpoints if they are named as for `quantile`."""
         self.refresh()
-        documents, only = self._documents(window, FIELDS), places(self.record, endpoints)
-        return frames.endpoints(self.record, documents, percentiles=percentiles, only=only)
+        told = {"percentiles": percentiles, "only": places(self.record, endpoints)}
+        table = frames.endpoints_of_rows(self.record, self._documents(window, ROWS), **told)
+        return frames.endpoints(self.record, self._documents(window, FIELDS), **told) if table is None else table
 
     def failures(self, *, window: WindowLike = None) -> pd.DataFrame:
         """Give one row per endpoint and error message, with its count."""

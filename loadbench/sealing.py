@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import floor
 from typing import Any
 
+from loadbench.analysis import packed
 from loadbench.analysis.condense import condense
 from loadbench.analysis.intervals import FIELDS, Document, origin_ms, timestamps_ms, whole_slots, within
 from loadbench.analysis.validity import Validity, judge
@@ -167,7 +168,7 @@ def stretches(
 
 def knowing(store: Store, run: LoadTestRun, documents: Iterable[Document]) -> LoadTestRun:
     """Give the run such that it knows all endpoints of these intervals; it may have met some since it was read."""
-    highest = max((max(document["endpoints"] or (-1,)) for document in documents), default=-1)
+    highest = packed.column(list(documents), "endpoints").max(initial=-1)
     if highest < len(run.endpoints):
         return run
     return run.model_copy(update={"endpoints": store.runs.get(run.id).endpoints})

@@ -21,7 +21,8 @@ from scipy.signal import lfilter
 from scipy.special import ndtr
 
 from loadbench.agent.histogram import FIRST_BUCKET, GAMMA, LAST_BUCKET, merge, quantile, unpack
-from loadbench.analysis.intervals import BUCKETS
+from loadbench.analysis import packed
+from loadbench.analysis.intervals import BUCKETS, stored_percentiles
 from loadbench.analysis.scalability import throughput
 from loadbench.errors import InvalidInput
 from loadbench.model import (
@@ -123,7 +124,7 @@ def run(
     started_at : int
         Unix ms.
     """
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8], "big"))
+    rng = _rng(str(seed))
     known = _endpoints(endpoints)
     intervals = round(seconds / interval_s)
     load = _load(intervals, interval_s, ramp_s, drain_s)
@@ -286,7 +287,7 @@ def _documents(
             total_rps=requests / interval_s,
             errors_per_sec=failures / interval_s,
             error_rate=failures / requests if requests else 0.0,
-            **_totals(ms[~np.isnan(ms)]),
+            avg_ms=None if np.isnan(ms).all() else float(np.nanmean(ms)),
             cum_requests=cum_requests,
             cum_failures=cum_failures,
             cpu_percent=20.0 + cpu_per_user * active,
@@ -296,18 +297,15 @@ def _documents(
             received_at=record.started_at + round((number + 1) * interval_s * 1000) + 12,
             body_sha256=hashlib.sha256(f"{record.id}:{source}:{number}".encode()).hexdigest(),
             **arrays,
+            **stored_percentiles(arrays["histograms"], len(present)),
         )
-        documents.append({key: list(v) if isinstance(v, tuple) else v for key, v in interval.to_mongo().items()})
+        documents.append(interval.to_mongo())
     return documents
 
 
-def _totals(ms: np.ndarray) -> dict[str, float]:
-    """Give the mean and the percentiles of an interval, these as the receiver reads them from the merged histogram."""
-    if not len(ms):
-        return {}
-    exact = {f"p{q}_ms": nearest_rank(ms, q) for q in (50, 95, 99)}
-    buckets = {name: math.ceil(math.log(value) / math.log(GAMMA)) for name, value in exact.items()}
-    return {"avg_ms": float(ms.mean())} | {name: 2 * GAMMA**bucket / (GAMMA + 1) for name, bucket in buckets.items()}
+def _rng(seed: str) -> np.random.Generator:
+    """Give the same numbers for the same words, in every process."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))
 
 
 def _arrays(row: np.ndarray, rows: int, ms: np.ndarray, failed: np.ndarray, size: np.ndarray) -> dict[str, Any]:
@@ -338,15 +336,10 @@ def _arrays(row: np.ndarray, rows: int, ms: np.ndarray, failed: np.ndarray, size
 
 
 def _pack(histogram: np.ndarray, histograms: int, ms: np.ndarray) -> bytes:
-    """Write what `loadbench.agent.histogram.pack` writes, a whole interval at a time."""
+    """Count the requests of each histogram into buckets, and pack them."""
     bucket = np.clip(np.ceil(np.log(np.maximum(ms, 1e-9)) / np.log(GAMMA)).astype(int), FIRST_BUCKET, LAST_BUCKET)
     keys, counts = np.unique(histogram * BUCKETS + (bucket - FIRST_BUCKET), return_counts=True)
-    lengths = np.bincount(keys // BUCKETS, minlength=histograms)
-    header = np.array([1, histograms], "<u4").tobytes()
-    buckets = keys % BUCKETS + FIRST_BUCKET
-    return header + b"".join(
-        (lengths.astype("<u4").tobytes(), buckets.astype("<i2").tobytes(), counts.astype("<u4").tobytes())
-    )
+    return packed.pack(keys // BUCKETS, keys % BUCKETS + FIRST_BUCKET, counts, histograms)
 
 
 def _errors(failed_endpoint: np.ndarray, endpoints: int, messages: Sequence[str]) -> tuple[dict[str, Any], ...]:
@@ -416,7 +409,7 @@ def condensed(
     Parameters are those of `run`, and so is the distribution of what is drawn, but for the sums of times, which are
     within 0.5 %: given the noise, the requests in each bucket are Poisson, with the mean that the intervals add up to.
     """
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"condensed {seed}".encode()).digest()[:8], "big"))
+    rng = _rng(f"condensed {seed}")
     known = _endpoints(endpoints)
     record = _record(known, seconds, users, seed, STARTED_AT, fields)
     noise = run_sd * rng.standard_normal() + _wander(rng, round(seconds / interval_s), interval_sd, correlation)
@@ -458,23 +451,20 @@ def _condensed_document(
         "workers": 0,
         "requests": int(counts.sum()),
         "failed": int(failed.sum()),
-        "endpoints": list(range(number)),
-        "n": counts.sum(axis=1).tolist(),
-        "failures": failed.sum(axis=1).tolist(),
-        "untimed": [0] * number,
-        "sumMs": (counts @ value_ms).tolist(),
-        "failedSumMs": (failed @ value_ms).tolist(),
-        "minMs": [float(value_ms[each[0]]) if len(each) else 0.0 for each in held],
-        "maxMs": [float(value_ms[each[-1]]) if len(each) else 0.0 for each in held],
-        "bytes": (1000 * counts.sum(axis=1)).tolist(),
-        "histograms": b"".join(
-            (
-                np.array([1, 2 * number], "<u4").tobytes(),
-                np.bincount(row, minlength=2 * number).astype("<u4").tobytes(),
-                bucket[column].astype("<i2").tobytes(),
-                both[row, column].astype("<u4").tobytes(),
-            )
+        **packed.pack_columns(
+            {
+                "endpoints": np.arange(number),
+                "n": counts.sum(axis=1),
+                "failures": failed.sum(axis=1),
+                "untimed": np.zeros(number),
+                "sumMs": counts @ value_ms,
+                "failedSumMs": failed @ value_ms,
+                "minMs": [value_ms[each[0]] if len(each) else 0.0 for each in held],
+                "maxMs": [value_ms[each[-1]] if len(each) else 0.0 for each in held],
+                "bytes": 1000 * counts.sum(axis=1),
+            }
         ),
+        "histograms": packed.pack(row, bucket[column], both[row, column], 2 * number),
     }
 
 
@@ -550,7 +540,7 @@ def sweep(
     """
     made = []
     levels = [level for _ in range(repeats) for level in users]
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"sweep {seed}".encode()).digest()[:8], "big"))
+    rng = _rng(f"sweep {seed}")
     for number, level in enumerate(levels):
         rate = float(throughput(level, per_user, contention, crosstalk)) * math.exp(rate_sd * rng.standard_normal())
         mean_s = level / rate - think_s

@@ -162,8 +162,7 @@ class Ingest:
 
     def _stored(self, run: LoadTestRun, verdict: str, interval: Interval) -> Outcome:
         if verdict == "created":
-            document = {k: list(v) if isinstance(v, tuple) else v for k, v in interval.to_mongo().items()}
-            return Outcome(201, run.status, verdict, document)
+            return Outcome(201, run.status, verdict, interval.to_mongo())
         return Outcome(200, run.status, verdict)
 
     def _renew(self, run: LoadTestRun, sent_at: int | None, interval: Interval | None = None) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from loadbench.analysis import packed
 from loadbench.analysis.condense import condense
 from loadbench.analysis.gates import Gate, GateResult, Pool, evaluate, parse
 from loadbench.analysis.intervals import FIELDS, Document, timestamps_ms
@@ -89,7 +90,7 @@ class Watched:
 
     def _know(self, documents: Sequence[Document]) -> None:
         """Read the run anew if it has met endpoints since."""
-        if max((max(each["endpoints"], default=-1) for each in documents), default=-1) >= len(self.run.endpoints):
+        if packed.column(documents, "endpoints").max(initial=-1) >= len(self.run.endpoints):
             self.run = self._store.runs.get(self.run.id)
 
     def _judge(self, gate: Gate) -> GateResult:

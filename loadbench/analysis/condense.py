@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from loadbench.agent.histogram import FIRST_BUCKET, PACKED_VERSION
+from loadbench.agent.histogram import FIRST_BUCKET
+from loadbench.analysis import packed
 from loadbench.analysis.intervals import BUCKETS, Document, Intervals
 from loadbench.model import LoadTestRun
 
@@ -15,7 +16,7 @@ BUSY_PERCENT = 90.0
 """A load generator above this share of a core measures itself: it is late with requests and with their times."""
 FRAGMENT = 0.5
 """An interval shorter than this share of the usual one is a fragment, such as that in which a run ends."""
-_SUMS = {"n": int, "failures": int, "untimed": int, "sumMs": float, "failedSumMs": float, "bytes": int}
+_SUMS = ("n", "failures", "untimed", "sumMs", "failedSumMs", "bytes")
 
 
 def condense(
@@ -49,11 +50,12 @@ def condense(
     number = len(present)
     timed = data.column("n") > data.column("untimed")
     low, high = np.full(number, np.inf), np.full(number, -np.inf)
-    np.minimum.at(low, group[timed], data.column("minMs", np.float64)[timed])
-    np.maximum.at(high, group[timed], data.column("maxMs", np.float64)[timed])
-    sums = {
-        field: np.bincount(group, weights=data.column(field, dtype), minlength=number).astype(dtype).tolist()
-        for field, dtype in _SUMS.items()
+    np.minimum.at(low, group[timed], data.column("minMs")[timed])
+    np.maximum.at(high, group[timed], data.column("maxMs")[timed])
+    columns = {field: np.bincount(group, weights=data.column(field), minlength=number) for field in _SUMS} | {
+        "endpoints": present,
+        "minMs": np.where(np.isinf(low), 0.0, low),
+        "maxMs": np.where(np.isinf(high), 0.0, high),
     }
     return {
         "_id": f"{run.id}:condensed:{int(data.slot_ms[-1])}",
@@ -62,11 +64,8 @@ def condense(
         "timestamp": max(document["timestamp"] for document in documents),
         "durationMs": 1000 * data.duration_s(),
         **_load(data),
-        "endpoints": present.tolist(),
-        **sums,
-        "minMs": np.where(np.isinf(low), 0.0, low).tolist(),
-        "maxMs": np.where(np.isinf(high), 0.0, high).tolist(),
-        "histograms": _packed(data, group, number),
+        **packed.pack_columns(columns),
+        "histograms": _histograms(data, group, number),
     }
 
 
@@ -109,20 +108,12 @@ def _load(data: Intervals) -> dict[str, Any]:
     return figures if np.isnan(cpu).all() else figures | {"cpuPercent": float(np.nanmax(cpu))}
 
 
-def _packed(data: Intervals, group: np.ndarray, groups: int) -> bytes:
-    """Merge the histograms of each group, and write them as `loadbench.agent.histogram.pack` does."""
+def _histograms(data: Intervals, group: np.ndarray, groups: int) -> bytes:
+    """Merge the histograms of each group, and pack them."""
     entries = data.entries
     histogram = 2 * group[entries.row] + data.entry_failed
     key, count = _added_up(histogram * BUCKETS + (entries.bucket - FIRST_BUCKET), entries.count)
-    lengths = np.bincount(key // BUCKETS, minlength=2 * groups)
-    return b"".join(
-        (
-            np.array([PACKED_VERSION, 2 * groups], "<u4").tobytes(),
-            lengths.astype("<u4").tobytes(),
-            (key % BUCKETS + FIRST_BUCKET).astype("<i2").tobytes(),
-            count.astype("<u4").tobytes(),
-        )
-    )
+    return packed.pack(key // BUCKETS, key % BUCKETS + FIRST_BUCKET, count, 2 * groups)
 
 
 def _added_up(key: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ in `loadbench.analysis.columns.COLUMNS`. Percentiles come from merged histograms
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from loadbench.analysis.columns import frame, percentile_columns, to_timestamps
 from loadbench.analysis.intervals import Document, Intervals, endpoint_names, origin_ms, timestamps_ms
 from loadbench.analysis.series import Series, of_intervals, of_totals, percentile_name
 from loadbench.model import Firing, LoadTest, LoadTestRun, Schedule, ScriptRevision
+from loadbench.model.interval import ROW_PERCENTILES
 
 _RATES = ("users", "requests_per_s", "failures_per_s", "requests", "failures", "mean_ms")
 
@@ -113,6 +114,45 @@ def endpoints(
     """
     wanted = percentile_columns(percentiles)
     data = Intervals.read(run, documents, endpoints=only)
+    return _endpoints(run, data, wanted, lambda group, n: data.entries.quantiles(group, n, list(wanted.values())))
+
+
+def endpoints_of_rows(
+    run: LoadTestRun,
+    documents: Sequence[Document],
+    *,
+    percentiles: Sequence[float] = (50, 95, 99),
+    only: Sequence[int] | None = None,
+) -> pd.DataFrame | None:
+    """Give what `endpoints` gives from the rows of each interval (`intervals.ROWS`), without their histograms.
+
+    None if these do not tell: other percentiles than 50, 95 and 99, several sources that reported together, or
+    intervals of a version that did not store percentiles of rows.
+    """
+    wanted = percentile_columns(percentiles)
+    stored = [ROW_PERCENTILES.get(percentile) for percentile in wanted.values()]
+    if not all(field and all(field in document for document in documents) for field in stored):
+        return None
+    data = Intervals.read(run, documents, endpoints=only, histograms=False)
+    if len(data.slot_ms) < len(documents):
+        return None
+    timed = data.column("n") > data.column("untimed")
+
+    def quantiles(group: np.ndarray, groups: int) -> np.ndarray:
+        found = np.full((groups, len(stored)), np.nan)
+        for index, field in enumerate(stored):
+            found[group, index] = np.where(timed, data.column(field), np.nan)
+        return found
+
+    return _endpoints(run, data, wanted, quantiles)
+
+
+def _endpoints(
+    run: LoadTestRun,
+    data: Intervals,
+    wanted: Mapping[str, float],
+    quantiles: Callable[[np.ndarray, int], np.ndarray],
+) -> pd.DataFrame:
     stride = int(data.endpoint.max(initial=0)) + 1
     keys, group = np.unique(data.row_slot * stride + data.endpoint, return_inverse=True)
     groups, slot, endpoint = len(keys), keys // stride, keys % stride
@@ -124,7 +164,6 @@ def endpoints(
     def added(values: np.ndarray) -> np.ndarray:
         return np.bincount(group, weights=values, minlength=groups)
 
-    quantiles = data.entries.quantiles(group, groups, list(wanted.values()))
     return frame(
         {
             "elapsed_s": data.elapsed_s[slot],
@@ -135,9 +174,9 @@ def endpoints(
             "failures": added(failures),
             "requests_per_s": added(n / seconds),
             "failures_per_s": added(failures / seconds),
-            "mean_ms": mean(added(data.column("sumMs", np.float64)), data.timed(group, groups)),
+            "mean_ms": mean(added(data.column("sumMs")), data.timed(group, groups)),
             "min_ms": shortest,
-            **dict(zip(wanted, quantiles.T, strict=True)),
+            **dict(zip(wanted, quantiles(group, groups).T, strict=True)),
             "max_ms": longest,
         }
     )
@@ -322,6 +361,6 @@ def extremes(data: Intervals, group: np.ndarray, groups: int) -> tuple[np.ndarra
     """Give the exact shortest and longest time of each group; nan where no request had a time."""
     timed = data.column("n") > data.column("untimed")
     shortest, longest = np.full(groups, np.inf), np.full(groups, -np.inf)
-    np.minimum.at(shortest, group[timed], data.column("minMs", np.float64)[timed])
-    np.maximum.at(longest, group[timed], data.column("maxMs", np.float64)[timed])
+    np.minimum.at(shortest, group[timed], data.column("minMs")[timed])
+    np.maximum.at(longest, group[timed], data.column("maxMs")[timed])
     return np.where(np.isinf(shortest), np.nan, shortest), np.where(np.isinf(longest), np.nan, longest)

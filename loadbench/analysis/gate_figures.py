@@ -53,8 +53,8 @@ class Cells:
         n, untimed = data.column("n"), data.column("untimed")
         has_time = n > untimed
         low, high = np.full(number, np.inf), np.full(number, -np.inf)
-        np.minimum.at(low, cell[has_time], data.column("minMs", np.float64)[has_time])
-        np.maximum.at(high, cell[has_time], data.column("maxMs", np.float64)[has_time])
+        np.minimum.at(low, cell[has_time], data.column("minMs")[has_time])
+        np.maximum.at(high, cell[has_time], data.column("maxMs")[has_time])
         return cls(
             begin_s=begin_s,
             end_s=end_s,
@@ -62,7 +62,7 @@ class Cells:
             requests=np.bincount(cell, weights=n, minlength=number),
             failures=np.bincount(cell, weights=data.column("failures"), minlength=number),
             timed=data.timed(cell, number),
-            sum_ms=np.bincount(cell, weights=data.column("sumMs", np.float64), minlength=number),
+            sum_ms=np.bincount(cell, weights=data.column("sumMs"), minlength=number),
             min_ms=low,
             max_ms=high,
             entries=data.entries,

@@ -6,19 +6,19 @@ and *entries* (a bucket of a histogram of a row). Decoding is linear; quantiles 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
 
-from loadbench.agent.histogram import FIRST_BUCKET, GAMMA, LAST_BUCKET, PACKED_VERSION, Histogram
-from loadbench.errors import InvalidInput, LoadbenchError, one_of
+from loadbench.agent.histogram import FIRST_BUCKET, GAMMA, LAST_BUCKET, Histogram
+from loadbench.analysis import packed
+from loadbench.errors import InvalidInput, one_of
 from loadbench.model import LoadTestRun
+from loadbench.model.interval import ROW_PERCENTILES, Document
 
-Document = Mapping[str, Any]
 Outcome = Literal["all", "ok", "failed"]
 OUTCOMES = ("all", "ok", "failed")
 BUCKETS = LAST_BUCKET - FIRST_BUCKET + 1
@@ -31,6 +31,10 @@ FIELDS = (
     "source", "seq", "timestamp", "durationMs", "users", "workers", "requests", "failed", "cpuPercent",
     "endpoints", "n", "failures", "untimed", "sumMs", "failedSumMs", "minMs", "maxMs", "bytes", "histograms",
 )  # fmt: skip
+
+
+ROWS = (*(field for field in FIELDS if field != "histograms"), *ROW_PERCENTILES.values())
+"""What tells of each row of an interval, with percentiles that are ready-made, and without any histogram."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,35 +72,41 @@ class Entries:
         running sum of the counts.
         """
         result = np.full((groups, len(percentiles)), np.nan)
-        bucket, count = self._sorted(group, groups)
-        running = np.cumsum(count)
-        totals = self.totals(group, groups)
-        before = np.cumsum(totals) - totals
+        if not len(percentiles):
+            return result
+        key, count = self._added_up(group, groups)
+        running = np.concatenate([[0], np.cumsum(count)])
+        edges = running[np.searchsorted(key, np.arange(groups + 1) * BUCKETS)]
+        before, totals = edges[:-1], np.diff(edges)
         filled = totals > 0
-        for index, percentile in enumerate(percentiles):
-            rank = before[filled] + nearest_rank(percentile, totals[filled])
-            result[filled, index] = values_of(bucket[np.searchsorted(running, rank)])
+        ascending = np.argsort(percentiles)  # looked up in ascending order, what was read last is still in the cache
+        ranks = [before[filled] + nearest_rank(percentiles[index], totals[filled]) for index in ascending]
+        found = key[np.searchsorted(running, np.stack(ranks, axis=1)) - 1] % BUCKETS + FIRST_BUCKET
+        result[np.ix_(filled, ascending)] = values_of(found)
         return result
 
     def histograms(self, group: np.ndarray, groups: int) -> list[Histogram]:
         """Merge the histograms of each group."""
-        key = group[self.row] * BUCKETS + (self.bucket - FIRST_BUCKET)
-        table = np.bincount(key, weights=self.count, minlength=groups * BUCKETS).astype(np.int64)
+        table = np.bincount(self._keys(group), weights=self.count, minlength=groups * BUCKETS).astype(np.int64)
         merged = []
         for counts in table.reshape(groups, BUCKETS):
             used = np.flatnonzero(counts)
             merged.append(dict(zip((used + FIRST_BUCKET).tolist(), counts[used].tolist(), strict=True)))
         return merged
 
-    def _sorted(self, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give buckets and counts by (group, bucket)."""
-        key = group[self.row] * BUCKETS + (self.bucket - FIRST_BUCKET)
+    def _keys(self, group: np.ndarray) -> np.ndarray:
+        """Number the pairs of a group and a bucket."""
+        return (group * BUCKETS - FIRST_BUCKET)[self.row] + self.bucket
+
+    def _added_up(self, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+        """Give the numbers of the pairs of a group and a bucket, ascending, and their counts."""
+        key = self._keys(group)
         if groups <= DENSE_GROUPS:  # counting is 10 times faster than sorting while the table fits into the cache
             counts = np.bincount(key, weights=self.count, minlength=1).astype(np.int64)
             used = np.flatnonzero(counts)
-            return used % BUCKETS + FIRST_BUCKET, counts[used]
+            return used, counts[used]
         order = np.argsort(key, kind="stable")
-        return self.bucket[order], self.count[order]
+        return key[order], self.count[order]
 
     def extremes(self, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
         """Give the times that stand for the lowest and the highest bucket of each group, nan for an empty one."""
@@ -105,6 +115,25 @@ class Entries:
         np.maximum.at(high, group[self.row], self.bucket)
         empty = low > high
         return tuple(np.where(empty, np.nan, values_of(edge)) for edge in (low, high))
+
+
+def stored_percentiles(histograms: bytes, rows: int) -> dict[str, Any]:
+    """Read the percentiles that an interval holds ready-made from its packed histograms.
+
+    Returns
+    -------
+    dict
+        Fields of `loadbench.model.Interval`, in milliseconds: `p50_ms` and so on, of all requests, left out if none had
+        a time; `row_p50_ms` and so on, a value for each row, 0 if no request of it had a time.
+    """
+    row, bucket, count, _ = packed.entries([{"histograms": histograms}], np.array([rows]), np.ones(rows, bool))
+    entries, percentiles = Entries(row, bucket, count), tuple(ROW_PERCENTILES)
+    of_all = entries.quantiles(np.zeros(rows, np.int64), 1, percentiles)[0]
+    of_rows = np.nan_to_num(entries.quantiles(np.arange(rows), rows, percentiles))
+    found = {f"row_p{q:g}_ms": tuple(column) for q, column in zip(percentiles, of_rows.T.tolist(), strict=True)}
+    if len(row):
+        found |= {f"p{q:g}_ms": value for q, value in zip(percentiles, of_all.tolist(), strict=True)}
+    return found
 
 
 def values_of(buckets: np.ndarray) -> np.ndarray:
@@ -136,7 +165,12 @@ class Intervals:
 
     @classmethod
     def read(
-        cls, run: LoadTestRun, documents: Sequence[Document], *, endpoints: Sequence[int] | None = None
+        cls,
+        run: LoadTestRun,
+        documents: Sequence[Document],
+        *,
+        endpoints: Sequence[int] | None = None,
+        histograms: bool = True,
     ) -> Intervals:
         """Decode raw documents of `metrics_timeseries`. They are not changed.
 
@@ -144,14 +178,17 @@ class Intervals:
         ----------
         endpoints : sequence of int, optional
             Leave out the rows of all other endpoints; the intervals themselves stay.
+        histograms : bool
+            If not, there are no entries, and the documents need no histograms.
         """
         documents = list(documents)
         slot_ms, slot = slots(documents)
-        lengths = np.fromiter((len(document["endpoints"]) for document in documents), np.int64, len(documents))
-        endpoint = _chain(documents, "endpoints", np.int64)
-        interval = np.repeat(np.arange(len(documents)), lengths)
+        rows = packed.rows(documents)
+        endpoint = packed.column(documents, "endpoints")
+        interval = np.repeat(np.arange(len(documents)), rows)
         chosen = np.ones(len(endpoint), bool) if endpoints is None else np.isin(endpoint, list(endpoints))
-        row, bucket, count, failed = _decode(documents, lengths, chosen)
+        told = (documents, rows, chosen) if histograms else ((), rows[:0], chosen[:0])
+        row, bucket, count, failed = packed.entries(*told)
         return cls(
             documents=documents,
             origin_ms=origin_ms(run, documents),
@@ -173,9 +210,9 @@ class Intervals:
     def row_slot(self) -> np.ndarray:
         return self.slot[self.interval]
 
-    def column(self, field: str, dtype: Any = np.int64) -> np.ndarray:
-        """Give one array field of the documents, a value for each row."""
-        return _chain(self.documents, field, dtype)[self.chosen]
+    def column(self, field: str) -> np.ndarray:
+        """Give one column of the documents, a value for each row."""
+        return packed.column(self.documents, field)[self.chosen]
 
     def timed(self, group: np.ndarray, groups: int) -> np.ndarray:
         """Count the requests of each group that its sum of times is of; `group` gives the group of each row.
@@ -184,7 +221,7 @@ class Intervals:
         from a file without distributions: its sum is of all its requests.
         """
         n, untimed = self.column("n"), self.column("untimed")
-        without = (untimed == n) & (self.column("sumMs", np.float64) > 0)
+        without = (untimed == n) & (self.column("sumMs") > 0)
         return np.bincount(group, weights=np.where(without, n, n - untimed), minlength=groups)
 
     def counts(self, field: str) -> np.ndarray:
@@ -296,38 +333,3 @@ def endpoint_names(run: LoadTestRun, endpoint: np.ndarray) -> tuple[np.ndarray, 
 def _unix_ms(moment: datetime) -> int:
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return round(aware.timestamp() * 1000)
-
-
-def _chain(documents: Sequence[Document], field: str, dtype: Any) -> np.ndarray:
-    columns = [document[field] for document in documents]
-    return np.fromiter(itertools.chain.from_iterable(columns), dtype, sum(map(len, columns)))
-
-
-def _decode(documents: Sequence[Document], lengths: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Read the packed histograms of the rows chosen: for each entry its row (among those chosen), bucket, count, and
-    whether it is of failed requests."""
-    sizes, buckets, counts = [], [], []
-    for document, rows in zip(documents, lengths, strict=True):
-        packed = document["histograms"]
-        number = int.from_bytes(packed[4:8], "little")
-        if packed[:1] != bytes((PACKED_VERSION,)) or number != 2 * rows:
-            raise LoadbenchError(
-                f"interval {document.get('_id')!r} holds histograms that this version cannot read: "
-                "update loadbench, or leave the interval out"
-            )
-        size = np.frombuffer(packed, "<u4", number, 8)
-        total, start = int(size.sum()), 8 + 4 * number
-        sizes.append(size)
-        buckets.append(np.frombuffer(packed, "<i2", total, start))
-        counts.append(np.frombuffer(packed, "<u4", total, start + 2 * total))
-    if not sizes:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, empty, np.zeros(0, bool)
-    size, bucket, count = np.concatenate(sizes), np.concatenate(buckets), np.concatenate(counts)
-    if not chosen.all():
-        of_chosen = np.repeat(chosen, 2)
-        kept = np.repeat(of_chosen, size)
-        size, bucket, count = size[of_chosen], bucket[kept], count[kept]
-    histogram = np.repeat(np.arange(len(size)), size)
-    bucket, count = bucket.astype(np.int64), count.astype(np.int64)
-    return histogram // 2, bucket, count, (histogram % 2).astype(bool)

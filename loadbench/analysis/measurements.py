@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from loadbench.agent.histogram import GAMMA
+from loadbench.analysis import packed
 from loadbench.analysis.intervals import Document, Intervals, Outcome
 from loadbench.analysis.summary import AGGREGATED
 from loadbench.analysis.validity import Validity
-from loadbench.model import LoadTestRun
+from loadbench.model import Endpoint, LoadTestRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,10 @@ def quantiles_of(counts: np.ndarray, first_bucket: int, percentiles: Sequence[fl
     return found
 
 
+def _endpoints(sample: Sample) -> Iterator[Endpoint]:
+    return map(sample.run.endpoints.__getitem__, packed.column([sample.document], "endpoints").tolist())
+
+
 def measure(samples: Sequence[Sample], *, outcome: Outcome = "all") -> Measurements:
     """Read the condensed documents of several runs, all at once.
 
@@ -117,13 +122,7 @@ def measure(samples: Sequence[Sample], *, outcome: Outcome = "all") -> Measureme
         Whose response times are in the histograms. Counts and sums are of all requests whatever it is.
     """
     read = [(number, sample) for number, sample in enumerate(samples) if sample.document is not None]
-    pairs = sorted(
-        {
-            (endpoint.name, endpoint.method)
-            for _, sample in read
-            for endpoint in map(sample.run.endpoints.__getitem__, sample.document["endpoints"])
-        }
-    )
+    pairs = sorted({(endpoint.name, endpoint.method) for _, sample in read for endpoint in _endpoints(sample)})
     place = {pair: index for index, pair in enumerate(pairs)}
     shape = (len(samples), len(pairs))
     seconds = np.zeros(len(samples))
@@ -135,11 +134,7 @@ def measure(samples: Sequence[Sample], *, outcome: Outcome = "all") -> Measureme
         return Measurements(endpoints, 0, np.zeros((len(samples), 1, 0)), empty, empty, empty, seconds)
     data = Intervals.read(read[0][1].run, [sample.document for _, sample in read])
     run_of = np.array([number for number, _ in read])[data.interval]
-    names = [
-        place[(endpoint.name, endpoint.method)]
-        for _, sample in read
-        for endpoint in map(sample.run.endpoints.__getitem__, sample.document["endpoints"])
-    ]
+    names = [place[(endpoint.name, endpoint.method)] for _, sample in read for endpoint in _endpoints(sample)]
     row = run_of * shape[1] + np.array(names, np.int64)
     size = shape[0] * shape[1]
 
@@ -157,7 +152,7 @@ def measure(samples: Sequence[Sample], *, outcome: Outcome = "all") -> Measureme
         counts=_with_total(counts),
         requests=added(data.column("n")),
         failures=added(data.column("failures")),
-        sum_ms=added(data.column("sumMs", np.float64)),
+        sum_ms=added(data.column("sumMs")),
         seconds=seconds,
     )
 

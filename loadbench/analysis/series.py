@@ -86,7 +86,7 @@ def of_intervals(data: Intervals, percentiles: Sequence[float]) -> Series:
         return np.where(np.isinf(found), np.nan, found)
 
     times = data.timed(row_slot, number)
-    sum_ms = np.bincount(row_slot, weights=data.column("sumMs", np.float64), minlength=number)
+    sum_ms = np.bincount(row_slot, weights=data.column("sumMs"), minlength=number)
     quantiles = data.entries.quantiles(row_slot, number, percentiles)
     return {
         "end_ms": data.slot_ms,
@@ -98,8 +98,8 @@ def of_intervals(data: Intervals, percentiles: Sequence[float]) -> Series:
         "requests_per_s": added(1000 * requests / duration_ms),
         "failures_per_s": added(1000 * failures / duration_ms),
         "mean_ms": np.divide(sum_ms, times, out=np.full(number, np.nan), where=times > 0),
-        "min_ms": extreme(np.fmin, data.column("minMs", np.float64)[timed], row_slot[timed]),
-        "max_ms": extreme(np.fmax, data.column("maxMs", np.float64)[timed], row_slot[timed]),
+        "min_ms": extreme(np.fmin, data.column("minMs")[timed], row_slot[timed]),
+        "max_ms": extreme(np.fmax, data.column("maxMs")[timed], row_slot[timed]),
         "cpu_percent": extreme(np.fmax, data.total("cpuPercent"), slot),
         **dict(zip(map(percentile_name, percentiles), quantiles.T, strict=True)),
     }

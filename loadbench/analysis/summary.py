@@ -144,11 +144,11 @@ def _by_name(run: LoadTestRun, data: Intervals) -> tuple[np.ndarray, np.ndarray,
 def _figures(
     data: Intervals, entries: Entries, group: np.ndarray, groups: int, outcome: Outcome, wanted: dict[str, float]
 ) -> dict[str, Any]:
-    def added(field: str, dtype: Any = np.int64) -> np.ndarray:
-        return np.bincount(group, weights=data.column(field, dtype), minlength=groups)
+    def added(field: str) -> np.ndarray:
+        return np.bincount(group, weights=data.column(field), minlength=groups)
 
     everything, failed = added("n"), added("failures")
-    sum_ms, failed_ms = added("sumMs", np.float64), added("failedSumMs", np.float64)
+    sum_ms, failed_ms = added("sumMs"), added("failedSumMs")
     requests, failures, total_ms = {
         "all": (everything, failed, sum_ms),
         "ok": (everything - failed, np.zeros(groups), sum_ms - failed_ms),

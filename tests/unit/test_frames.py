@@ -13,9 +13,11 @@ from loadbench import testing as synthetic
 from loadbench.agent.histogram import ALPHA, pack, unpack
 from loadbench.analysis import frames
 from loadbench.analysis.columns import COLUMNS, column, percentile_column
-from loadbench.analysis.intervals import Intervals
+from loadbench.analysis.intervals import ROWS, Intervals
 from loadbench.errors import InvalidInput, LoadbenchError
-from loadbench.model import LoadTest, ScriptRevision
+from loadbench.model import Interval, LoadTest, ScriptRevision
+from loadbench.model.interval import ROW_COLUMNS, ROW_PERCENTILES
+from loadbench.model.interval import column as row_column
 
 FRAMES = [frames.timeline, frames.endpoints, frames.failures]
 
@@ -82,6 +84,38 @@ def test_sources_at_one_timestamp_share_a_row():
         assert is_near(frame["p95_ms"][seq], synthetic.nearest_rank(raw.ms, 95))
     assert detail.groupby("timestamp")["requests"].sum().tolist() == frame["requests"].tolist()
     assert not detail.duplicated(["timestamp", "method", "name"]).any()
+
+
+@pytest.mark.parametrize("only", [None, (2, 0)])
+def test_what_is_stored_of_the_rows_tells_the_same_as_their_histograms(only):
+    made = synthetic.run(seed="rows", seconds=40, endpoints=4, rps=9, failure_ratio=0.2, untimed_ratio=0.2)
+    documents = [{field: each[field] for field in ROWS if field in each} for each in made.documents]
+    table = frames.endpoints_of_rows(made.run, documents, only=only)
+    pd.testing.assert_frame_equal(table, frames.endpoints(made.run, made.documents, only=only), check_exact=True)
+    assert table["p99_ms"].isna().any()
+    assert frames.endpoints_of_rows(made.run, documents, percentiles=(), only=only).equals(
+        frames.endpoints(made.run, made.documents, percentiles=(), only=only)
+    )
+
+
+def test_intervals_of_the_first_versions_are_read(made):
+    def first(document):
+        arrays = {field: list(row_column(document, field)) for field in ROW_COLUMNS}
+        return {k: v for k, v in (document | arrays).items() if k not in ROW_PERCENTILES.values()}
+
+    older = [first(document) for document in made.documents]
+    for documents in (older, [*older[:7], *made.documents[7:]]):
+        pd.testing.assert_frame_equal(frames.endpoints(made.run, documents), frames.endpoints(made.run, made.documents))
+    assert first(Interval.from_mongo(older[0]).to_mongo() | dict.fromkeys(ROW_PERCENTILES.values(), ())) == older[0]
+    assert "rowP50Ms" not in Interval.from_mongo(older[0]).to_mongo()
+
+
+def test_rows_that_do_not_tell_are_left_to_the_histograms(made):
+    assert frames.endpoints_of_rows(made.run, made.documents, percentiles=(50, 99.9)) is None
+    older = [{field: each[field] for field in each if not field.startswith("row")} for each in made.documents]
+    assert frames.endpoints_of_rows(made.run, [*made.documents[:-1], older[-1]]) is None
+    two = synthetic.run(seed="two", seconds=3, sources=2)
+    assert frames.endpoints_of_rows(two.run, two.documents) is None
 
 
 def test_endpoints_are_the_truth_of_each_interval_and_endpoint(made):

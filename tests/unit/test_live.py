@@ -23,6 +23,7 @@ from loadbench.analysis.band import band
 from loadbench.errors import StoreUnavailable
 from loadbench.live import LiveView, follow
 from loadbench.model import Gap, RunStatus
+from loadbench.model.interval import column
 from loadbench.points import COLUMNS, Points, endpoint_row
 
 Sent = list[tuple[dict[str, Any], list[bytes]]]
@@ -95,12 +96,12 @@ def test_percentiles_of_an_endpoint_come_from_its_own_histograms():
     for endpoint in range(len(ENDPOINTS)):
         both = merge(histograms[2 * endpoint : 2 * endpoint + 2])
         expected = (
-            document["n"][endpoint],
-            document["failures"][endpoint],
+            column(document, "n")[endpoint],
+            column(document, "failures")[endpoint],
             *(quantile(both, q) for q in (0.5, 0.95, 0.99)),
         )
         assert endpoint_row(document, endpoint) == expected
-    assert endpoint_row({**document, "durationMs": 500.0}, 0)[0] == 2 * document["n"][0]
+    assert endpoint_row({**document, "durationMs": 500.0}, 0)[0] == 2 * column(document, "n")[0]
 
 
 def test_endpoint_without_requests_has_a_rate_and_no_percentiles():
