@@ -341,6 +341,8 @@ class Catalogue:
         if isinstance(days, bool) or not isinstance(days, int) or days < 1:
             raise InvalidInput(f"retention must be whole days, at least 1; not {days!r}", field="days")
         now = _now() if now_ms is None else now_ms
+        for run_id in self._store.runs.purged(self._store.ledger.run_ids()):  # cut off in the middle
+            self._store.ledger.delete(run_id)
         purged = 0
         for run in self._store.runs.unpurged(ended_before=now - days * _DAY_MS):
             if purged == limit:
@@ -349,9 +351,9 @@ class Catalogue:
                 continue
             with contextlib.suppress(NotFound):  # deleted meanwhile, or cut short after its intervals were
                 seal(self._store, run)
-            self._store.ledger.delete(run.id)
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound):  # said first: what is left of half of its intervals is not read
                 self._store.runs.update(run.id, purged_at=now)
+            self._store.ledger.delete(run.id)
             purged += 1
         return purged
 

@@ -204,6 +204,11 @@ class LoadTestRuns:
         where = before | {"status": {"$in": over}, "purgedAt": {"$exists": False}}
         return [LoadTestRun.from_mongo(found) for found in self._runs.many(where, sort=(("finishedAt", 1),))]
 
+    def purged(self, run_ids: Sequence[str]) -> list[str]:
+        """Give those of these runs whose intervals are said to be deleted."""
+        found = self._runs.many({"_id": {"$in": list(run_ids)}, "purgedAt": {"$exists": True}}, fields=("_id",))
+        return [each["_id"] for each in found]
+
     def touch(
         self,
         run_id: str,

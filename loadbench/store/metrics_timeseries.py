@@ -54,6 +54,10 @@ class Ledger:
         while found := self._intervals.many({"runId": run_id}, limit=_BATCH, fields=("_id",)):
             self._intervals.delete({"_id": {"$in": [document["_id"] for document in found]}})
 
+    def run_ids(self) -> list[str]:
+        """List the runs that have intervals."""
+        return self._intervals.distinct("runId", {})
+
     def documents(
         self,
         run_id: str,

@@ -10,6 +10,7 @@ from loadbench.catalogue import Catalogue, etag
 from loadbench.errors import Conflict, InvalidInput, NotFound, PreconditionFailed, ScriptError
 from loadbench.home import data_home
 from loadbench.model import LastMetrics, RunStatus, SourceState, now_ms
+from loadbench.sealing import seal
 from tests import scripts
 from tests.builders import START_MS, a_run, a_test, an_interval
 
@@ -290,6 +291,26 @@ def test_what_cannot_be_a_baseline(catalogue, store, test, finished):
     with pytest.raises(InvalidInput):
         catalogue.set_baseline(test.id, [], by="ann")
     assert catalogue.baseline(test.id) == []
+
+
+def test_retention_that_was_cut_off_shows_no_half_run_and_goes_on(catalogue, store, finished, monkeypatch):
+    now = START_MS + 30 * DAY_MS
+    run = finished(ended_ms=now - 8 * DAY_MS)
+
+    def cut_off(run_id):
+        store.database.metrics_timeseries.delete_one({"runId": run_id})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.ledger, "delete", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            catalogue.purge(7, now_ms=now)
+    assert len(store.ledger.documents(run.id)) == 1
+    assert seal(store, store.runs.get(run.id)).parts["whole"]["intervals"] == 2
+    with pytest.raises(Conflict, match="windows stay as they are"):
+        catalogue.set_window(run.id, "steady", 0, 1, by="ann")
+    assert catalogue.purge(7, now_ms=now) == 0
+    assert store.ledger.documents(run.id) == []
 
 
 def test_retention_deletes_old_intervals_but_never_a_baselines(catalogue, store, test, finished):
