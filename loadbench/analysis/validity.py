@@ -144,7 +144,7 @@ def lacks(run: LoadTestRun) -> list[str]:
         requests = [gap.requests for gap in run.gaps]
         size = "" if None in requests else f", {sum(requests):,} requests"
         found.append(f"{_plural(intervals, 'interval')} missing in {_plural(len(run.gaps), 'gap')}{size}")
-    elif run.completeness == "gaps":
+    elif run.completeness == "gaps" and not run.workers_lost:
         found.append("intervals are missing")
     elif run.is_over and run.started_at and run.completeness == "unknown" and run.origin != "imported":
         found.append("not known whether all intervals arrived")

@@ -5,17 +5,12 @@ Beside each figure stands its floor: the bytes of the same documents out of Mong
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import requests
-from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
 
 from loadbench import testing as synthetic
 from loadbench.analysis.intervals import FIELDS
@@ -24,9 +19,8 @@ from loadbench.model import ApiToken
 from loadbench.store import Store
 from loadbench.store.mongod import Mongod
 from server.app import Receiver
+from tests.bench.timing import TIMES, median_ms, read_raw, tell, timed_ms
 
-TIMES = 15
-RAW_BSON = CodecOptions(document_class=RawBSONDocument)
 ASKED = {
     "graph?points=500": ("graph of 1 h x 20 endpoints at 500 points", "<= 100"),
     "graph?points=500&percentiles=50,99.9": ("the same with p99.9, from histograms", ""),
@@ -40,37 +34,11 @@ ASKED = {
 }
 
 
-def milliseconds(call: Callable[[], object]) -> tuple[float, float]:
-    """Call a few times; the median and the longest, in ms, without the first call."""
-    taken = []
-    for _ in range(TIMES + 1):
-        start = time.perf_counter()
-        call()
-        taken.append(1000 * (time.perf_counter() - start))
-    return statistics.median(taken[1:]), max(taken[1:])
-
-
-def tell(what: str, value: float, unit: str, goal: str = "") -> None:
-    print(json.dumps({"what": what, "value": round(value, 3), "unit": unit, "goal": goal}), flush=True)
-
-
-def read_raw(store: Store, run_id: str, fields: Iterable[str]) -> int:
-    """Read the documents of a run as bytes, and say how many these are.
-
-    Documents that are left raw are twice as fast as pymongo's raw batches, which are joined once more.
-    """
-    projection = dict.fromkeys(fields, True) | {"_id": False}
-    ledger = store.database["metrics_timeseries"].with_options(RAW_BSON)
-    return sum(
-        len(each.raw) for each in ledger.find({"runId": run_id}, projection, sort=[("timestamp", 1), ("seq", 1)])
-    )
-
-
 def floors(store: Store, run_id: str) -> None:
     """Say how long MongoDB itself takes for what the charts read."""
     for fields, what in ((TOTALS, "the totals"), (FIELDS, "all fields")):
         read = partial(read_raw, store, run_id, fields)
-        tell(f"floor: raw read of {what} of 1 h x 20 endpoints", milliseconds(read)[0], "ms")
+        tell(f"floor: raw read of {what} of 1 h x 20 endpoints", median_ms(read), "ms")
         tell(f"floor: bytes of {what}", read() / 1e6, "MB")
 
 
@@ -94,9 +62,9 @@ def main() -> None:
                     return answer.content
 
                 for path, (what, goal) in ASKED.items():
-                    median, longest = milliseconds(partial(ask, path))
-                    tell(what, median, "ms", goal)
-                    tell(f"{what}: longest of {TIMES}", longest, "ms")
+                    taken = timed_ms(partial(ask, path))
+                    tell(what, statistics.median(taken), "ms", goal)
+                    tell(f"{what}: longest of {TIMES}", max(taken), "ms")
                 tell("size of the graph's answer", len(ask("graph?points=500")) / 1000, "kB")
         finally:
             Mongod(home).stop()

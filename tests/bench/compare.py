@@ -15,7 +15,7 @@ from loadbench.sealing import seals
 from loadbench.sides import arrange, read_sides
 from loadbench.store import Store
 from loadbench.store.mongod import Mongod
-from tests.bench.charts import milliseconds, tell
+from tests.bench.timing import RAW_BSON, copies, median_ms, tell
 
 RUNS = 50
 
@@ -32,39 +32,26 @@ def main() -> None:
 
 
 def measure(store: Store) -> None:
-    first = synthetic.run(seconds=600, endpoints=20, rps=200, seed="compare")
-    store.database["metrics_timeseries"].insert_many(first.documents)
-    store.runs.add(first.run)
-    runs = [first.run]
-    for number in range(1, RUNS):  # the same figures under other ids: drawing them all would take minutes
-        run = first.run.model_copy(update={"id": f"{first.run.id}-{number}"})
-        copies = [
-            document | {"_id": f"{run.id}:{document['source']}:{document['seq']}", "runId": run.id}
-            for document in first.documents
-        ]
-        store.database["metrics_timeseries"].insert_many(copies)
-        store.runs.add(run)
-        runs.append(run)
+    runs = copies(store, synthetic.run(seconds=600, endpoints=20, rps=200, seed="compare"), RUNS)
     seals(store, runs)
     groups, place = arrange(runs[: RUNS // 2], reference=runs[RUNS // 2 :], together=True)
     raw = partial(_raw, store)
-    tell(f"floor: raw read of the seals of {RUNS} runs x 20 endpoints", milliseconds(raw)[0], "ms")
+    tell(f"floor: raw read of the seals of {RUNS} runs x 20 endpoints", median_ms(raw), "ms")
     tell("floor: bytes of them", raw() / 1e6, "MB")
     read = partial(read_sides, store, groups, reference=place)
-    tell(f"read {RUNS} seals of 20 endpoints as two pools", milliseconds(read)[0], "ms", "<= 50")
+    tell(f"read {RUNS} seals of 20 endpoints as two pools", median_ms(read), "ms", "<= 50")
     sides, _ = read()
 
     def judge() -> int:
         return len(Compared(sides, place).verdicts())
 
-    tell(f"verdicts on 21 endpoints x 3 percentiles of {RUNS} runs", milliseconds(judge)[0], "ms")
-    tell(f"table of {RUNS} runs", milliseconds(lambda: Compared(sides, place).table())[0], "ms")
+    tell(f"verdicts on 21 endpoints x 3 percentiles of {RUNS} runs", median_ms(judge), "ms")
+    tell(f"table of {RUNS} runs", median_ms(lambda: Compared(sides, place).table()), "ms")
 
 
 def _raw(store: Store) -> int:
     where = {"window": {"$in": [None, "steady"]}}
-    found = [store.database[name] for name in store.database.list_collection_names() if name.startswith("run_summar")]
-    return sum(map(len, (batch for each in found for batch in each.find_raw_batches(where))))
+    return sum(len(each.raw) for each in store.database["run_summaries"].with_options(RAW_BSON).find(where))
 
 
 if __name__ == "__main__":

@@ -21,21 +21,24 @@ from loadbench.model import LoadTestRun, Scope, now_ms
 from loadbench.store import Store
 from loadbench.store.mongod import Mongod
 from server.app import Receiver
+from tests.bench.timing import tell
 
 INTERVALS = 200
 ENDPOINTS = 20
 REQUESTS = 50  # per endpoint and second
 
 
-def bodies(run_id: str) -> list[bytes]:
-    """Record requests as an agent does, and write the intervals as it would send them."""
+def bodies(
+    run_id: str, *, intervals: int = INTERVALS, endpoints: int = ENDPOINTS, requests: int = REQUESTS
+) -> list[bytes]:
+    """Record requests as an agent does, so many of each endpoint a second, and write the intervals as it sends them."""
     recorder, collector = Recorder(), Collector(run_id, "local-bench", origin_ms=now_ms())
     chance = random.Random(1)
     found = []
-    for second in range(INTERVALS):
-        for _ in range(ENDPOINTS * REQUESTS):
-            number = chance.randrange(ENDPOINTS)
-            recorder.on_request("GET", f"/api/{number}", chance.lognormvariate(4 + number / 20, 0.5), 500)
+    for second in range(intervals):
+        for _ in range(endpoints * requests):
+            number = chance.randrange(endpoints)
+            recorder.on_request("GET", f"/api/{number}", chance.lognormvariate(4 + number / endpoints, 0.5), 500)
         collector.add([(second, *rest) for _, *rest in recorder.take()])
         found += [encode(interval) for interval in collector.due(second + 1, Gauges(users=10))]
     return found
@@ -98,7 +101,7 @@ def report(through: list[float], least: list[float], size: int) -> None:
         ("body of an interval", size / 1000, "kB", ""),
     ]
     for what, value, unit, goal in figures:
-        print(json.dumps({"what": what, "value": value, "unit": unit, "goal": goal}), flush=True)
+        tell(what, value, unit, goal)
 
 
 if __name__ == "__main__":

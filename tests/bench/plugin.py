@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.bench.timing import tell
+
 PAIRS = 16
 TARGET = """
 import asyncio, sys
@@ -100,7 +102,7 @@ def main() -> None:
                 (f"{kind}: CPU per request with the recorder over without", cpu, "ratio", ""),
                 (f"{kind}: requests/s without the recorder", without, "requests/s", ""),
             ):
-                print(json.dumps({"what": what, "value": value, "unit": unit, "goal": goal}), flush=True)
+                tell(what, value, unit, goal)
     finally:
         target.stdin.close()
         target.wait(timeout=10)
