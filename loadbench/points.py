@@ -12,6 +12,7 @@ import pandas as pd
 
 from loadbench.agent.histogram import value_of
 from loadbench.analysis import packed
+from loadbench.model.interval import ROW_PERCENTILES, column
 
 COLUMNS = ("seq", "end_s", "duration_s", "users", "requests_per_s", "failures_per_s", "p50_ms", "p95_ms", "p99_ms")
 ENDPOINT_COLUMNS = ("requests_per_s", "failures_per_s", "p50_ms", "p95_ms", "p99_ms")
@@ -29,12 +30,22 @@ def endpoint_row(document: Mapping[str, Any], endpoint: int) -> tuple[float, ...
     """
     if document["durationMs"] < FRAGMENT_MS:
         return (math.nan,) * len(ENDPOINT_COLUMNS)
-    endpoints = packed.column([document], "endpoints").tolist()
+    endpoints = column(document, "endpoints")
     if endpoint not in endpoints:
         return (0.0, 0.0, math.nan, math.nan, math.nan)
     row, seconds = endpoints.index(endpoint), document["durationMs"] / 1000
-    requests, failures = (packed.column([document], field)[row] / seconds for field in ("n", "failures"))
-    return (float(requests), float(failures), *_quantiles(document, len(endpoints), row))
+    requests, failures, untimed = (column(document, field)[row] for field in ("n", "failures", "untimed"))
+    return (requests / seconds, failures / seconds, *_percentiles(document, row, has_times=requests > untimed))
+
+
+def _percentiles(document: Mapping[str, Any], row: int, *, has_times: bool) -> tuple[float, ...]:
+    """Give p50, p95 and p99 of one row: as they were stored, else from its own histograms."""
+    stored = ROW_PERCENTILES.values()
+    if not has_times:
+        return (math.nan,) * len(QUANTILES)
+    if all(field in document for field in stored):
+        return tuple(column(document, field)[row] for field in stored)
+    return _quantiles(document, len(column(document, "endpoints")), row)
 
 
 def _quantiles(document: Mapping[str, Any], rows: int, row: int) -> tuple[float, ...]:
@@ -43,8 +54,6 @@ def _quantiles(document: Mapping[str, Any], rows: int, row: int) -> tuple[float,
     ends = np.cumsum(np.frombuffer(lengths, "<u4").reshape(-1, 2).sum(axis=1), dtype=np.int64)
     of_row = slice(int(ends[row - 1]) if row else 0, int(ends[row]))
     bucket = np.frombuffer(buckets, "<i2")[of_row]
-    if not len(bucket):
-        return (math.nan,) * len(QUANTILES)
     order = np.argsort(bucket, kind="stable")
     seen = np.cumsum(np.frombuffer(counts, "<u4")[of_row][order], dtype=np.int64)
     ranks = [max(1, math.ceil(q * int(seen[-1]))) for q in QUANTILES]

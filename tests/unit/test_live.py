@@ -17,7 +17,7 @@ from ipykernel.comm.comm import BaseComm as KernelComm
 from live_documents import ENDPOINTS, a_run, an_interval
 from waiting import wait_until
 
-from loadbench import live
+from loadbench import live, testing
 from loadbench.agent.histogram import merge, pack, quantile, unpack
 from loadbench.analysis.band import band
 from loadbench.errors import StoreUnavailable
@@ -102,6 +102,14 @@ def test_percentiles_of_an_endpoint_come_from_its_own_histograms():
         )
         assert endpoint_row(document, endpoint) == expected
     assert endpoint_row({**document, "durationMs": 500.0}, 0)[0] == 2 * column(document, "n")[0]
+
+
+def test_stored_percentiles_of_an_endpoint_are_those_of_its_histograms():
+    made = testing.run(seed="live", seconds=20, endpoints=3, rps=20, failure_ratio=0.2, untimed_ratio=0.3)
+    for document in made.documents:
+        older = {field: value for field, value in document.items() if not field.startswith("row")}
+        for endpoint in range(3):
+            assert endpoint_row(document, endpoint) == pytest.approx(endpoint_row(older, endpoint), nan_ok=True)
 
 
 def test_endpoint_without_requests_has_a_rate_and_no_percentiles():
