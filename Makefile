@@ -1,5 +1,5 @@
 # One verb a line; `make demo` and `make test` are all that a newcomer needs. Each makes .venv by itself.
-.PHONY: demo test test-long lab lint bench lock clean
+.PHONY: demo test test-long faults chaos lab lint bench lock clean
 BIN := .venv/bin
 
 .venv/.made: requirements.lock pyproject.toml .ci/bootstrap
@@ -12,11 +12,17 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadsco
 
 test: .venv/.made  ## the tests; Chromium is brought where the machine allows it
 	@.ci/chromium
-	@$(PYTEST) -m "not long"
+	@$(PYTEST) -m "not long and not faults"
 
 test-long: .venv/.made  ## those that would make `make test` longer than ten minutes
 	@.ci/chromium
 	@$(PYTEST) -m long
+
+faults: .venv/.made  ## every row of the fault matrix: processes killed and frozen, networks and disks that fail
+	@$(PYTEST) --numprocesses 2 -m faults
+
+chaos: .venv/.made  ## ten minutes of faults at random on one run; CHAOS_SEED repeats one
+	@CHAOS_SECONDS=600 $(BIN)/python -m pytest -s tests/faults/test_chaos.py
 
 lab: .venv/.made  ## JupyterLab in notebooks/
 	@$(BIN)/loadbench lab
@@ -26,6 +32,7 @@ lint: .venv/.made
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+	@$(BIN)/python .ci/audit
 
 bench: .venv/.made  ## ratios of paired runs on this machine
 	@$(BIN)/python -m tests.bench

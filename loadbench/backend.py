@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import logging
 import os
 import sys
 import threading
@@ -17,7 +18,7 @@ import requests
 
 from loadbench.clusters import Clusters, Configuration
 from loadbench.control import ACTIVE, ControlPlane, retention_days
-from loadbench.errors import ReceiverError
+from loadbench.errors import ReceiverError, StoreUnavailable
 from loadbench.home import data_home
 from loadbench.model import Cluster
 from loadbench.scheduler import Scheduler
@@ -25,8 +26,10 @@ from loadbench.store import Store
 from server.app import Receiver
 
 SERVE_PORT = 8765
+ASK_EVERY_S = 0.5
 _shared: dict[str, Backend | Reader] = {}
 _lock = threading.Lock()
+log = logging.getLogger(__name__)
 
 
 class Backend:
@@ -34,13 +37,14 @@ class Backend:
 
     What is left out is what `loadbench.toml` says of it; then it has its default. `left_overs` says what the spools of
     runs that ended unheard still held when it was opened: run id -> messages. `keeps_schedules` is for
-    `loadbench serve`: a notebook's kernel comes and goes, and fires nothing.
+    `loadbench serve`: a notebook's kernel comes and goes, and fires nothing. A `patient` one listens, and answers 503,
+    while MongoDB is not there yet; it does the rest as soon as it is.
     """
 
     def __init__(
         self, mongodb_uri: str | None = None, *, host: str | None = None, port: int | None = None,
         allowed_hosts: tuple[str, ...] = (), advertised_url: str | None = None,
-        clusters: Iterable[Cluster] | None = None, keeps_schedules: bool = False,
+        clusters: Iterable[Cluster] | None = None, keeps_schedules: bool = False, patient: bool = False,
     ) -> None:  # fmt: skip
         told = Configuration.read()
         host = host or told.receiver.host or "127.0.0.1"
@@ -51,7 +55,7 @@ class Backend:
             allowed_hosts = (*allowed_hosts, urlsplit(advertised_url).netloc)
         known = Clusters(told.cluster if clusters is None else clusters)
         kept_days = retention_days(told.retention.days)
-        self.store = Store.open(mongodb_uri)
+        self.store = Store.open(mongodb_uri, patient=patient)
         self.control = ControlPlane(
             self.store, receiver_url=lambda: self.receiver.url, advertised_url=advertised_url, clusters=known,
             retention_days=kept_days,
@@ -60,13 +64,36 @@ class Backend:
             opened.callback(self.store.close)
             self.receiver = self._listen(host, port, allowed_hosts)
             opened.callback(self.receiver.stop)
-            self.left_overs = self.control.deliver_left_overs()
+            self.left_overs = {} if self.store.silence else self.control.deliver_left_overs()
             opened.pop_all()
-        self.control.supervise()
         self.scheduler = Scheduler(self.store, self.control) if keeps_schedules else None
+        self._closed, self._waiting = threading.Event(), None
+        if self.store.silence:
+            self._waiting = threading.Thread(target=self._wait_for_mongodb, name="loadbench-waiting", daemon=True)
+            self._waiting.start()
+        else:
+            self._look_after_runs()
+        if keeps_schedules:
+            _remember_server({"pid": os.getpid(), "url": self.receiver.url, "advertisedUrl": advertised_url})
+
+    def _look_after_runs(self) -> None:
+        self.control.supervise()
         if self.scheduler is not None:
             self.scheduler.start()
-            _remember_server({"pid": os.getpid(), "url": self.receiver.url, "advertisedUrl": advertised_url})
+
+    def _wait_for_mongodb(self) -> None:
+        while not self._closed.wait(ASK_EVERY_S):
+            try:
+                self.store.prepare()
+                self.left_overs = self.control.deliver_left_overs()
+            except StoreUnavailable as error:
+                log.debug("%s", error)
+            except Exception:  # whatever it is, this must not be the end of a receiver that nobody looks at
+                log.exception("MongoDB is there, but cannot be used; it is tried again")
+            else:
+                log.warning("MongoDB answers now: runs are looked after")
+                self._look_after_runs()
+                return
 
     @property
     def store_line(self) -> str:
@@ -114,6 +141,9 @@ class Backend:
         with _lock:
             for key in [key for key, backend in _shared.items() if backend is self]:
                 del _shared[key]
+        self._closed.set()
+        if self._waiting is not None:
+            self._waiting.join(timeout=10)
         if self.scheduler is not None:
             self.scheduler.close()
             _forget_server()
@@ -146,6 +176,8 @@ class Backend:
         return Receiver(self.store, control=self.control, **where)
 
     def _ports_of_active_runs(self, host: str) -> list[int]:
+        if self.store.silence:
+            return []
         urls = [urlsplit(run.receiver_url) for run in self.store.runs.find(status=ACTIVE) if run.receiver_url]
         return sorted({url.port for url in urls if url.hostname in ("127.0.0.1", host) and url.port})
 

@@ -31,12 +31,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """Write a frame as CSV. Texts that a spreadsheet would take for a formula get an apostrophe in front."""
+    """Write a frame as CSV. Texts that a spreadsheet would take for a formula get an apostrophe in front.
+
+    A carriage return within a text becomes a line feed: bare, it would begin a row.
+    """
     safe = frame.copy()
     for name in safe.columns:
         if safe[name].dtype == "str":
             risky = safe[name].str.startswith(_FORMULA, na=False)
-            safe[name] = safe[name].where(~risky, "'" + safe[name])
+            safe[name] = safe[name].where(~risky, "'" + safe[name]).str.replace("\r\n?", "\n", regex=True)  # quoted
     return safe.to_csv(index=False, lineterminator="\n")
 
 

@@ -154,7 +154,7 @@ class Run(RunPlots):
             return None
         runs = [run for run in self._bench._catalogue.baseline(self.record.load_test_id) if run.purged_at is None]
         others = [run for run in runs if run.id != self.id][:BAND_RUNS]
-        return band([frames.timeline(run, self._store.ledger.documents(run.id), percentiles=(95,)) for run in others])
+        return band([self._bench.run(run.id).timeline((95,)) for run in others])
 
     def _stop_if_active(self) -> None:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from loadbench.agent import wire
@@ -40,10 +40,16 @@ NonNegative = Annotated[float, Field(ge=0, strict=False)]
 ErrorRow = Annotated[tuple[Count, Annotated[str, Field(max_length=wire.MAX_ERROR_TEXT)], Count], Field(strict=False)]
 
 
+def _known(version: int) -> int:
+    if version != wire.WIRE_VERSION:
+        raise ValueError(f"should be {wire.WIRE_VERSION}: the agent and the receiver are of different versions")
+    return version
+
+
 class Message(Record):
     """What every message of an agent carries."""
 
-    version: Literal[1]
+    version: Annotated[int, AfterValidator(_known)]  # a Literal takes true for 1
     run_id: Id
     source: Source
     timestamp: Millis

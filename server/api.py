@@ -11,6 +11,7 @@ import difflib
 from typing import Any, ClassVar
 
 from loadbench.catalogue import RUN_FIELDS, TEST_FIELDS, etag
+from loadbench.errors import NotFound
 from loadbench.model import Cluster, LoadTest, LoadTestRun, ScriptRevision
 from server import bodies
 from server.access import ApiHandler
@@ -177,8 +178,11 @@ class RevisionHandler(ApiHandler):
         revisions = self.service.store.script_revisions
         if revision.isascii() and revision.isdecimal():
             return revisions.number(test.id, min(int(revision[:12]), _MAX_NUMBER))
-        found = revisions.get(revision)
-        if found.load_test_id != test.id:
+        try:
+            found = revisions.get(revision)
+        except NotFound:
+            found = None
+        if found is None or found.load_test_id != test.id:  # one of another project in the same words as none
             raise Refused(404, "not_found", f"no script revision {revision} of this test")
         return found
 

@@ -293,7 +293,7 @@ class Handler(RequestHandler):
         if media_type != "application/json":
             raise Refused(415, "unsupported_media_type", "send Content-Type: application/json", field="Content-Type")
         if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            raise Refused(415, "unsupported_media_type", "send the body uncompressed", field="Content-Encoding")
+            raise Refused(400, "invalid_input", "send the body uncompressed", field="Content-Encoding")
         if self._announced() > wire.MAX_BODY_BYTES:
             raise self._too_large()
 

@@ -88,6 +88,8 @@ class Ingest:
         run = self._run(push.run_id)
         self._check_open(run, push.source, push.seq)
         verdict, interval = self._append(run, push)
+        if push.final and verdict != "conflict":
+            self._store.runs.close_source(run.id, _end_of(push))
         if run.status is RunStatus.PENDING:
             started_at = max(1, push.timestamp - round(push.duration_ms))
             self._store.runs.move(run.id, RunStatus.RUNNING, when=[RunStatus.PENDING], started_at=started_at)
@@ -102,15 +104,7 @@ class Ingest:
         run = self._run(message.run_id)
         self._check_open(run, message.source, message.last_seq)
         verdict, interval = self._append(run, message.final)
-        final = message.final
-        state = SourceState(
-            source=message.source,
-            last_seq=message.last_seq,
-            requests=final.cum_requests,
-            failures=final.cum_failures,
-            dropped=final.dropped,
-        )
-        self._store.runs.close_source(run.id, state)
+        self._store.runs.close_source(run.id, _end_of(message.final))
         self._renew(run, sent_at, interval)
         return self._stored(self._end(message), verdict, interval)
 
@@ -128,16 +122,18 @@ class Ingest:
             raise no_such_run() from None
 
     def _check_open(self, run: LoadTestRun, source: str, seq: int | None) -> None:
-        """Refuse what comes too late: the run is over, and nothing of this message can be missing from it.
+        """Refuse what comes too late: after the end that its source has said, or of a run that is over.
 
         Still taken: what fills a gap of a source that has said its end; and everything of a run that was given up as
         lost, or whose processes were killed before they could say their end.
         """
+        closed = {state.source: state.last_seq for state in run.sources}
+        if seq is not None and seq > closed.get(source, seq):
+            raise Refused(409, "run_closed", f"the source has said that {closed[source]} is its last interval")
         if not run.is_over or run.stop_reason == "lost":
             return
-        closed = {state.source: state.last_seq for state in run.sources}
         if source in closed:
-            is_open = seq is not None and seq <= closed[source]
+            is_open = seq is not None
         elif not closed:
             is_open = run.status is RunStatus.STOPPED
         else:
@@ -153,6 +149,8 @@ class Ingest:
         if all(endpoint in known for endpoint in push.endpoints):
             indices = [known[endpoint] for endpoint in push.endpoints]
         else:
+            # What is refused for its figures must not have added its endpoints to the run.
+            interval_of(push, range(len(push.endpoints)), received_at=now_ms(), body_sha256=digest)
             indices = self._store.runs.endpoint_indices(run.id, push.endpoints)
         interval = interval_of(push, indices, received_at=now_ms(), body_sha256=digest)
         verdict = self._store.ledger.append(interval)
@@ -227,7 +225,7 @@ class Ingest:
 
     def _decide_completeness(self, run_id: str, **fields: Any) -> LoadTestRun:
         run = self._run(run_id)
-        completeness, gaps = self._store.ledger.check(run)
+        completeness, gaps = self._store.ledger.check(run.model_copy(update=fields))
         fields |= {"completeness": completeness, "gaps": tuple(gaps)}
         if all(getattr(run, name) == value for name, value in fields.items()):
             return run
@@ -254,9 +252,25 @@ class Ingest:
             return sources
 
 
+def _end_of(final: IntervalPush) -> SourceState:
+    """Say what a source has counted in all, as its last interval tells."""
+    counted = {"requests": final.cum_requests, "failures": final.cum_failures, "dropped": final.dropped}
+    return SourceState(source=final.source, last_seq=final.seq, **counted)
+
+
 def no_such_run() -> Refused:
-    """Answer for a run that does not exist and for one that the token is not for: nobody can tell which it was."""
+    """Answer for a run that does not exist and for one of another project: nobody can tell which it was."""
     return Refused(404, "not_found", "there is no such run")
+
+
+def no_token() -> Refused:
+    """Answer for a push without a token that is good for its run."""
+    return Refused(
+        401,
+        "unauthorized",
+        "give the run's push token as Authorization: Bearer <token>",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 def folded(push: IntervalPush, known: Sequence[Endpoint]) -> IntervalPush:
@@ -310,12 +324,7 @@ class PushHandler(Handler):
         tokens = self.service.tokens
         self._run_id = tokens.known(header) or await self.run(tokens.run_of, header)
         if self._run_id is None:
-            raise Refused(
-                401,
-                "unauthorized",
-                "give the run's push token as Authorization: Bearer <token>",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            raise no_token()
 
     async def post(self) -> None:
         outcome = await self.run(self._take, self.body())
@@ -333,8 +342,14 @@ class PushHandler(Handler):
     def _take(self, body: bytes) -> Outcome:
         message = parse(self._model, body)
         if message.run_id != self._run_id:
-            raise no_such_run()
+            raise no_token() if self._is_of_the_project(message.run_id) else no_such_run()
         return self._verb(message, self._sent_at())
+
+    def _is_of_the_project(self, run_id: str) -> bool:
+        """Say whether a run is of the same project as the token's: that it exists is then no secret."""
+        runs = {run.id: run.scope for run in self.service.store.runs.get_all([self._run_id, run_id])}
+        projects = {(scope.account_id, scope.org_id, scope.project_id) for scope in runs.values()}
+        return len(runs) == 2 and len(projects) == 1
 
     def _sent_at(self) -> int | None:
         """Read when this attempt left the agent; only for showing the skew of its clock, so nothing is refused."""

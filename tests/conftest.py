@@ -21,8 +21,8 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 # What takes longest comes first, each test for itself; every other file stays together on one process.
 SLOW = (
-    "test_notebooks.py", "test_cluster_agent.py", "test_promises.py", "test_truth.py", "test_kernel.py",
-    "test_agent.py", "test_web_ui.py", "test_cli.py",
+    "test_chaos.py", "test_notebooks.py", "test_cluster_agent.py", "test_promises.py", "test_truth.py",
+    "test_kernel.py", "test_agent.py", "test_web_ui.py", "test_cli.py",
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ class Grouped(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePosixPath(nodeid.partition("::")[0])
-        if path.name in SLOW:
+        if path.name in SLOW or "faults" in path.parts:
             return nodeid
         return "browser" if "browser" in path.parts else str(path)
 

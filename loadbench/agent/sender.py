@@ -22,6 +22,9 @@ CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 6.0  # a kernel that computes a regex or a large json.dumps stalls its threads for 2-4 s
 BACKOFF_FIRST_S = 0.25
 BACKOFF_CAP_S = 5.0
+SOON_CAP_S = 2.0
+"""That of a receiver that nobody hears, which costs nothing, or that has said when it may be asked again: who restarts
+it, or its MongoDB, shall have figures within 5 s."""
 RETRY_AFTER_CAP_S = 60.0
 UNAUTHORIZED_PATIENCE_S = 60.0
 CLOSING_PAUSE_S = 1.0
@@ -164,12 +167,16 @@ class Sender:
         return now - self._unauthorized_since >= self._patience_s
 
     def _back_off(self, answer: Answer) -> float:
-        """Give a random wait of up to 0.25, 0.5, 1 ... 5 s (full jitter), on top of what the receiver asked for."""
+        """Give a random wait of up to 0.25, 0.5, 1 ... 5 s (full jitter), on top of what the receiver asked for.
+
+        It is 2 s at most for one that cannot be reached, or that has asked for a time.
+        """
         if not self._warned:
             self._warned = True
             what = f"answers {answer.status} {answer.detail}".rstrip() if answer.status else "cannot be reached"
             log.warning("the receiver at %s %s: intervals wait in the spool", self._url, what)
-        limit = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 10))
+        cap = BACKOFF_CAP_S if answer.status and not answer.retry_after_s else SOON_CAP_S
+        limit = min(cap, BACKOFF_FIRST_S * 2 ** min(self._failures, 10))
         self._failures += 1
         return answer.retry_after_s + random.uniform(0.02, limit)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import threading
 
 from loadbench.commands.shape import add_command
@@ -28,9 +29,11 @@ def serve_receiver(options: argparse.Namespace) -> int:
     port = options.port if options.port is not None else Configuration.read().receiver.port or 8765
     backend = Backend(
         host=options.host, port=port, allowed_hosts=tuple(options.allowed_host), advertised_url=options.advertise,
-        keeps_schedules=True,
+        keeps_schedules=True, patient=True,
     )  # fmt: skip
     try:
+        if silence := backend.store.silence:
+            print(f"{silence}. Until it answers, pushes are refused for now, and agents keep them", file=sys.stderr)
         print(f"receiving on {backend.receiver.url}, storing in {backend.store_line}; Ctrl-C ends it", flush=True)
         _wait_for_signal()
     finally:

@@ -10,8 +10,8 @@ from loadbench.model import LoadTestRun, RunProcess
 STOP_TIMEOUT_S = 10
 """How long users may take to end the task they are in when a run stops; Locust's --stop-timeout."""
 
-KILL_AFTER_S = STOP_TIMEOUT_S + 5
-"""How long after a stop the processes may live before they are killed."""
+KILL_AFTER_S = STOP_TIMEOUT_S + 4
+"""How long after a stop the processes may live before they are killed; it is seen a second later, and over at + 6."""
 
 
 @dataclass(frozen=True)

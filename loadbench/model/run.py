@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from loadbench.model.fields import (
     INT64_MAX,
@@ -32,11 +32,16 @@ from loadbench.model.status import Completeness, Origin, RunStatus, StopReason
 from loadbench.model.window import Window
 
 
+def _without_escapes(name: Any) -> Any:
+    """Make the sequences harmless with which a name would colour a terminal, as the agent does."""
+    return name.replace("\x1b", " ") if isinstance(name, str) else name
+
+
 class Endpoint(Record):
     """What requests are grouped by: never the name alone."""
 
     method: Annotated[str, Field(max_length=32), AfterValidator(printable)]
-    name: Name
+    name: Annotated[Name, BeforeValidator(_without_escapes)]
 
     def __str__(self) -> str:
         return f"{self.method} {self.name}".strip()

@@ -10,7 +10,14 @@ from typing import Any, Self
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, WriteConcern
 from pymongo.database import Database
-from pymongo.errors import CollectionInvalid, ConfigurationError, InvalidURI, NetworkTimeout, OperationFailure
+from pymongo.errors import (
+    CollectionInvalid,
+    ConfigurationError,
+    ConnectionFailure,
+    InvalidURI,
+    NetworkTimeout,
+    OperationFailure,
+)
 from pymongo.uri_parser import parse_uri
 
 from loadbench.errors import InvalidInput, StoreUnavailable
@@ -86,16 +93,24 @@ _INDEXES = {
 
 
 class Store:
-    """All records of loadbench, in one MongoDB database. Threads may share it; it is closed by `close` or `with`."""
+    """All records of loadbench, in one MongoDB database. Threads may share it; it is closed by `close` or `with`.
 
-    def __init__(self, client: MongoClient[dict[str, Any]], uri: str, *, database: str, place: Place) -> None:
+    `silence` says why MongoDB did not answer when a patient store was opened; it is empty once `prepare` has succeeded.
+    """
+
+    def __init__(
+        self, client: MongoClient[dict[str, Any]], uri: str, *, database: str, place: Place, patient: bool = False
+    ) -> None:
         self.uri = uri
         self._client = client
         self._place = place
-        with reaching(place):
-            hello = client.admin.command("hello")
-        # An acknowledgement has to survive the loss of a machine where there is more than one.
-        w: int | str = "majority" if "setName" in hello or hello.get("msg") == "isdbgrid" else 1
+        self.silence = ""
+        try:
+            w = self._acknowledgement()
+        except StoreUnavailable as error:
+            if not patient or not isinstance(error.__cause__, ConnectionFailure):
+                raise
+            w, self.silence = "majority", str(error)  # of one server, that is the one
         self.database: Database[dict[str, Any]] = client.get_database(database, write_concern=WriteConcern(w=w, j=True))
         self.load_tests = LoadTests(self._documents("load_tests"))
         self.script_revisions = ScriptRevisions(self._documents("script_revisions"), self._documents("load_tests"))
@@ -107,8 +122,14 @@ class Store:
         self.idempotency_keys = IdempotencyKeys(self._documents("idempotency_keys"))
         self.schedules = Schedules(self._documents("schedules"), self._documents("firings"))
 
+    def _acknowledgement(self) -> int | str:
+        """Say how many must have a write: it has to survive the loss of a machine where there is more than one."""
+        with reaching(self._place):
+            hello = self._client.admin.command("hello")
+        return "majority" if "setName" in hello or hello.get("msg") == "isdbgrid" else 1
+
     @classmethod
-    def open(cls, uri: str | None = None, *, home: Path | None = None) -> Self:
+    def open(cls, uri: str | None = None, *, home: Path | None = None, patient: bool = False) -> Self:
         """Connect to MongoDB, and make the collections and indexes that are not there yet.
 
         Parameters
@@ -118,6 +139,8 @@ class Store:
             `LOADBENCH_MONGODB_URI` is used, else the embedded mongod of `home`, which is started if it does not run.
         home : Path, optional
             The data directory of the embedded mongod; `loadbench.home.data_home()` if left out.
+        patient : bool
+            Whether to give a store also if nobody answers at the URI yet; `prepare` has to succeed before it is used.
 
         Raises
         ------
@@ -137,8 +160,9 @@ class Store:
         with reaching(place):
             client: MongoClient[dict[str, Any]] = MongoClient(uri, **_options(parsed["options"]))
         try:
-            store = cls(client, uri, database=parsed["database"] or DATABASE, place=place)
-            store.ensure_indexes()
+            store = cls(client, uri, database=parsed["database"] or DATABASE, place=place, patient=patient)
+            if not store.silence:
+                store.ensure_indexes()
         except BaseException:
             client.close()
             raise
@@ -156,6 +180,17 @@ class Store:
         finally:
             if not ran_before:
                 mongod.stop()
+
+    def prepare(self) -> None:
+        """Make what is missing in the database of a patient store, now that MongoDB may answer.
+
+        Raises
+        ------
+        StoreUnavailable
+            If it still does not.
+        """
+        self.ensure_indexes()
+        self.silence = ""
 
     def ensure_indexes(self) -> None:
         """Make the collections and indexes that are not there yet; several processes may do it at once.

@@ -109,8 +109,9 @@ class Ledger:
         Returns
         -------
         completeness : str
-            "complete" if of each source all intervals up to its last are here, their sums are what it counted, and it
-            dropped nothing; "gaps" if not; "unknown" if a source that pushed has not said how it ended.
+            "complete" if of each source all intervals up to its last are here, their sums are what it counted, it
+            dropped nothing, and no worker was lost together with what it had counted last; "gaps" if not; "unknown" if
+            a source that pushed has not said how it ended.
         gaps : list of Gap
             Each missing range, with the number of requests in it where the running totals around it tell. Where all
             intervals are here but their sums fall short, the whole range is given.
@@ -123,7 +124,7 @@ class Ledger:
             found = self._gaps(run.id, state)
             gaps += found
             whole = whole and not found and state.dropped == 0
-        if not whole:
+        if not whole or run.workers_lost:
             return "gaps", gaps
         unfinished = set(self._intervals.distinct("source", {"runId": run.id})) - {s.source for s in run.sources}
         return ("unknown" if unfinished else "complete"), []

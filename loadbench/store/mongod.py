@@ -158,8 +158,16 @@ class Mongod:
             self._wait_for_port()
             return True
 
+    def _crashed(self) -> bool:
+        """Say whether the last mongod here did not end in order: that empties its lock file."""
+        lock = self.data / "mongod.lock"
+        return lock.exists() and bool(lock.read_text().strip())
+
     def _wait_for_port(self) -> None:
-        """Give the port a moment: a process that counts as ended may hold its sockets until its last thread is gone."""
+        """Give the port a moment: a process that counts as ended may hold its sockets until its last thread is gone.
+
+        On another port nobody would find it who has the URI already, such as the other kernels.
+        """
         settings, deadline = self._saved(), time.monotonic() + 5
         while settings and not _is_free(settings.port) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -216,6 +224,8 @@ class Mongod:
         return settings
 
     def _start(self, settings: Settings) -> Settings:
+        if self._crashed():
+            self._wait_for_port()
         for _ in range(5):
             if not _is_free(settings.port):
                 settings = Settings(_free_port(), settings.user, settings.password)

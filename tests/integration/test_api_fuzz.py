@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -22,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from loadbench.control import ControlPlane
-from loadbench.model import RunStatus, Schedule
+from loadbench.model import RunStatus, Schedule, Scope
 from loadbench.store import Store
 from server.app import ROUTES, Receiver
 from tests.builders import ENDPOINTS, a_run, a_test, an_interval
@@ -32,6 +33,8 @@ pytestmark = pytest.mark.integration
 
 CASES = int(os.environ.get("FUZZ_CASES", "15"))
 """For each operation and kind of data, valid and broken."""
+LONG_CASES = int(os.environ.get("FUZZ_LONG_CASES", "30"))
+"""The same in the long test; some operations know fewer different requests."""
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 LONGEST_QUERY = 20_000
 """Tornado closes a connection on a head of more than 32 KB, before anything of ours is asked."""
@@ -58,8 +61,11 @@ def schema(server) -> Any:
 
 @pytest.fixture
 def ids(server) -> dict[str, str]:
-    """A test with two revisions, and a run of it that is over and has an interval."""
-    _, store = server
+    return stored(server[1])
+
+
+def stored(store: Store) -> dict[str, str]:
+    """Begin anew with a test with two revisions, and a run of it that is over and has an interval; give their ids."""
     for collection in ("load_tests", "script_revisions", "load_test_runs", "metrics_timeseries", "schedules"):
         store.database[collection].delete_many({})
     test = store.load_tests.add(a_test(target_url=NOBODY))
@@ -98,13 +104,52 @@ def is_base64(value: Any) -> bool:
 @pytest.mark.parametrize(("template", "method"), OPERATIONS, ids=[f"{m} {t}" for t, m in OPERATIONS])
 def test_every_answer_is_described(server, schema, ids, template, method, mode):
     receiver, store = server
-    token = a_token(store, "admin", scope=None)
-    operation = schema[template][method]
+    assert statuses(schema[template][method], ids, mode, token=a_token(store, "admin", scope=None), cases=CASES)
+    assert requests.get(f"{receiver.url}/healthz", timeout=5).status_code == 200
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_every_answer_to_2000_requests_is_described(server, schema, record_property):
+    """Of an admin of everything, and some of one who may do little, of one of another project, and of nobody."""
+    receiver, store = server
+    admin = a_token(store, "admin", scope=None)
+    others = [a_token(store, "viewer"), a_token(store, "admin", scope=Scope.parse("acme/shop/payment")), "unknown"]
+    counted: Counter[int] = Counter()
+    for template, method in OPERATIONS:
+        for mode in MODES:
+            for token, cases in ((admin, LONG_CASES), *((other, LONG_CASES // 10) for other in others)):
+                asked = schema[template][method]
+                counted.update(statuses(asked, stored(store), mode, token=token, cases=cases))
+    print(f"{counted.total()} requests to {len(OPERATIONS)} operations: {dict(sorted(counted.items()))}")  # noqa: T201
+    record_property("requests", counted.total())
+    assert counted.total() >= 2000
+    assert {200, 201, 400, 401, 403, 404} <= set(counted), "they reach further than the first check"
+    assert max(counted) < 500
+    assert requests.get(f"{receiver.url}/healthz", timeout=5).status_code == 200
+
+
+class Bearer(requests.auth.AuthBase):
+    """Puts the token in at last: left to itself, schemathesis sends most broken requests without a good one."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
+def statuses(operation: Any, ids: dict[str, str], mode: Any, *, token: str, cases: int) -> list[int]:
+    """Ask an operation so many times, check each answer, and give their statuses."""
     answers: list[int] = []
+    session = requests.Session()
+    session.trust_env = False
+    session.auth = Bearer(token)
 
     @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
     @settings(
-        max_examples=CASES,
+        max_examples=cases,
         derandomize=True,
         database=None,
         deadline=None,
@@ -116,10 +161,10 @@ def test_every_answer_is_described(server, schema, ids, template, method, mode):
             case.path_parameters = {name: ids[name] for name in case.path_parameters or {}}
         case.body = made_harmless(case.body)
         assume(len(urlencode(case.query or {}, doseq=True)) < LONGEST_QUERY)
-        answer = case.call(headers={"Authorization": f"Bearer {token}"}, timeout=20)
+        answer = case.call(session=session, timeout=20)
         case.validate_response(answer, checks=CHECKS)
         answers.append(answer.status_code)
 
-    ask()
-    assert answers
-    assert requests.get(f"{receiver.url}/healthz", timeout=5).status_code == 200
+    with session:
+        ask()
+    return answers

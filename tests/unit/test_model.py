@@ -289,7 +289,7 @@ def test_what_is_no_acceptable_json(raw: bytes) -> None:
         pytest.param({"timestamp": 0}, "greater than or equal to 1", id="B31-1970"),
         pytest.param({"timestamp": 253_370_764_800_000}, "plausible", id="B31-year-9999"),
         pytest.param({"durationMs": 0}, "greater than 0", id="no-duration"),
-        pytest.param({"version": 2}, "Input should be 1", id="version-from-the-future"),
+        pytest.param({"version": 2}, "should be 1: the agent", id="version-from-the-future"),
         pytest.param({"runId": "../x"}, "pattern", id="B30-path-for-an-id"),
     ],
 )
