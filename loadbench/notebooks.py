@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -68,7 +69,9 @@ def execute_notebook(
         from papermill.exceptions import PapermillExecutionError
 
         try:
-            papermill.execute_notebook(str(notebook), str(target), parameters=values, progress_bar=progress, km=kernel)
+            papermill.execute_notebook(
+                str(notebook), str(target), parameters=values, progress_bar=progress, km=kernel, kernel_name="python3"
+            )
         except PapermillExecutionError as error:
             raise LoadbenchError(
                 f"{notebook.name} failed in cell {error.exec_count}: {error.ename}: {html.error_line(error.evalue)} "
@@ -97,6 +100,18 @@ def _kernel(cwd: str | Path | None, environment: Mapping[str, str], preload: str
         yield kernel
     finally:
         kernel.run_sync(kernel.end())
+        _close_loop()
+
+
+def _close_loop() -> None:
+    """Close the event loop that jupyter_core has made for this thread, and would leave open when the thread ends."""
+    from jupyter_core.utils import ensure_event_loop
+
+    if threading.current_thread() is threading.main_thread():
+        return
+    loop = ensure_event_loop()
+    if not loop.is_running():
+        loop.close()
 
 
 @cache

@@ -131,7 +131,7 @@ def endpoints_of_rows(
     """
     wanted = percentile_columns(percentiles)
     stored = [ROW_PERCENTILES.get(percentile) for percentile in wanted.values()]
-    if not all(field and all(field in document for document in documents) for field in stored):
+    if None in stored or not all(document.keys() >= set(stored) for document in documents):
         return None
     data = Intervals.read(run, documents, endpoints=only, histograms=False)
     if len(data.slot_ms) < len(documents):

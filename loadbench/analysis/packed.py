@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,8 +34,8 @@ def rows(documents: Sequence[Document]) -> np.ndarray:
 
 def _parts(documents: Sequence[Document], field: str) -> list[bytes]:
     """Give the column of each document; those of the first versions were BSON arrays."""
-    parts = [document[field] for document in documents]
-    if all(type(part) is bytes for part in parts):
+    parts = list(map(itemgetter(field), documents))
+    if set(map(type, parts)) <= {bytes}:
         return parts
     return [part if isinstance(part, bytes) else np.array(part, ROW_COLUMNS[field]).tobytes() for part in parts]
 
