@@ -112,10 +112,10 @@ class Test(TestLab):
         PreconditionFailed
             If somebody has: find the test anew with `bench.test(name)`, look at it, and change it then.
         """
+        for name in ("duration", "max_duration"):
+            if name in fields:
+                fields[name] = seconds_of(name, fields[name])
         changed = {_FIELDS.get(name, name): value for name, value in fields.items()}
-        for name in ("default_duration_sec", "max_duration_sec"):
-            if name in changed:
-                changed[name] = duration_sec(changed[name])
         if "tags" in changed:
             changed["tags"] = tuple(changed["tags"])
         if "gates" in changed:
@@ -482,6 +482,14 @@ def _unix_ms(moment: datetime | str) -> int:
             f"since must be a time such as 2026-03-14 or 2026-03-14T09:30Z; not {moment!r}", field="since"
         ) from None
     return int((stamp if stamp.tzinfo else stamp.tz_localize("UTC")).timestamp() * 1000)
+
+
+def seconds_of(parameter: str, value: str | int) -> int:
+    """Read a duration; should it be none, the error names the parameter that it was given as."""
+    try:
+        return duration_sec(value)
+    except InvalidInput as error:
+        raise InvalidInput(str(error).replace(error.field, parameter, 1), field=parameter) from None
 
 
 def _as_given(error: InvalidInput) -> InvalidInput:

@@ -23,7 +23,7 @@ from loadbench.errors import NotFound, StoreUnavailable
 from loadbench.external import Registration
 from loadbench.launch.cluster import survey
 from loadbench.launch.script import check_script, read_script
-from loadbench.load_test import Test
+from loadbench.load_test import Test, seconds_of
 from loadbench.load_test_run import Run
 from loadbench.load_test_schedule import ScheduledTest
 from loadbench.model import (
@@ -33,7 +33,6 @@ from loadbench.model import (
     LoadTest,
     RunStatus,
     Scope,
-    duration_sec,
     invalid_input,
     now_ms,
 )
@@ -153,8 +152,8 @@ class Workbench:
             "target_url": target_url,
             "default_users": users,
             "default_spawn_rate": float(spawn_rate),
-            "default_duration_sec": duration_sec(duration),
-            "max_duration_sec": duration_sec(max_duration),
+            "default_duration_sec": seconds_of("duration", duration),
+            "max_duration_sec": seconds_of("max_duration", max_duration),
             "description": description,
             "tags": tuple(tags),
             "cluster_id": cluster,
@@ -237,7 +236,7 @@ class Workbench:
             target_url=target_url,
             users=users,
             spawn_rate=float(spawn_rate),
-            duration_sec=duration_sec(duration),
+            duration_sec=seconds_of("duration", duration),
             notes=notes,
             tags=tuple(tags),
         )

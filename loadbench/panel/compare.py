@@ -156,12 +156,13 @@ class Compare(View):
     def on_report(self) -> None:
         if self.call is None:
             return
-        call = self.call.report()
+        call, of = self.call.report(), f"comparison of {', '.join(self.comparison.sides)}"
 
         def work() -> str:
             self.path = self.perform(call)
             self.download.name = self.path.name
-            return f"Written: {self.path}"
+            self.panel.reports.add(self.path, of=of)
+            return f"Written: {self.path}. It is listed in Reports as well."
 
         self.job.start("Building the report…", work, buttons=[self.report, self.go])
 

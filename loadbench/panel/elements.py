@@ -29,6 +29,8 @@ class Table(anywidget.AnyWidget):
         What a screen reader calls the table.
     empty : str
         What stands there without rows, and says what to do next.
+    folds : bool
+        Show only its label at first, which unfolds it.
     """
 
     _esm = STATIC / "table.js"
@@ -39,11 +41,19 @@ class Table(anywidget.AnyWidget):
     chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
     label = traitlets.Unicode().tag(sync=True)
     empty = traitlets.Unicode().tag(sync=True)
+    folds = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
-        self, columns: Sequence[Sequence[str]], *, choose: str = "none", label: str = "", empty: str = ""
+        self,
+        columns: Sequence[Sequence[str]],
+        *,
+        choose: str = "none",
+        label: str = "",
+        empty: str = "",
+        folds: bool = False,
     ) -> None:
-        super().__init__(columns=[list(column) for column in columns], choose=choose, label=label, empty=empty)
+        columns = [list(column) for column in columns]
+        super().__init__(columns=columns, choose=choose, label=label, empty=empty, folds=folds)
 
     def show(self, rows: Sequence[dict[str, Any]]) -> None:
         """Show rows: `id`, and per column its text, or `[text, what it is sorted by]`. Those chosen stay chosen."""

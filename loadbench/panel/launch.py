@@ -9,38 +9,38 @@ import ipywidgets
 
 from loadbench import html
 from loadbench.catalogue import etag
-from loadbench.errors import InvalidInput, LoadbenchError
+from loadbench.errors import InvalidInput, TargetUnreachable
 from loadbench.model import LoadTest
 from loadbench.panel.call import BENCH, Call
 from loadbench.panel.field import Field, Form, listed
 from loadbench.panel.tests import written_duration
-from loadbench.panel.view import View, button, heading, row
+from loadbench.panel.view import ViewOfTest, button, heading, row
 
 LATEST = "latest"
 OF_THE_TEST = "as the test says"
 
 
-class Launch(View):
+class Launch(ViewOfTest):
     """Start a run of the chosen test."""
 
     title = "Launch"
 
-    def build(self) -> Sequence[ipywidgets.Widget]:
+    def build_body(self) -> Sequence[ipywidgets.Widget]:
         self.record: LoadTest | None = None
         self.form = Form(
             {
-                "users": Field("Users", 1),
-                "spawn_rate": Field("Spawn rate", 1.0, hint="users started per second"),
-                "duration": Field("Duration", "1m", hint="90s, 1m30s or 2h"),
-                "target_url": Field("Target"),
-                "revision": Field("Revision", LATEST, options=[LATEST]),
-                "cluster": Field("Cluster", OF_THE_TEST, options=[OF_THE_TEST]),
-                "workers": Field("Workers", 0, hint="0 for one Locust process, N for a master with N workers"),
-                "arguments": Field("Arguments", hint="the script's own: shop=corner, verbose"),
-                "name": Field("Name", hint="left empty: the name of the test"),
-                "tags": Field("Tags", hint="separated by commas"),
-                "notes": Field("Notes", rows=2, hint="why this run is made"),
-                "gates": Field("Gates", rows=3, hint="of this run, one a line, such as: p95 > 800ms for 10s -> stop"),
+                "users": Field(1),
+                "spawn_rate": Field(1.0, hint="users started per second"),
+                "duration": Field("1m", hint="90s, 1m30s or 2h"),
+                "target_url": Field(),
+                "revision": Field(LATEST, options=[LATEST]),
+                "cluster": Field(OF_THE_TEST, options=[OF_THE_TEST]),
+                "workers": Field(0, hint="0 for one Locust process, N for a master with N workers"),
+                "arguments": Field(hint="the script's own: shop=corner, verbose"),
+                "name": Field(hint="left empty: the name of the test"),
+                "tags": Field(hint="separated by commas"),
+                "notes": Field(rows=2, hint="why this run is made"),
+                "gates": Field(rows=3, hint="of this run, one a line, such as: p95 > 800ms for 10s -> stop"),
             },
             wide=("notes", "gates"),
         )
@@ -52,18 +52,9 @@ class Launch(View):
             self.form[field].input.observe(lambda _: self.look_ahead(), "value")
         for field in self.form.fields.values():
             field.input.observe(lambda _: self._write(), "value")
-        self.body = ipywidgets.VBox([self.form, heading("What will run"), self.estimate, row(self.start)])
-        self.empty = ipywidgets.HTML(
-            '<p class="lb-empty">No test is chosen: choose one above, or make one in Tests.</p>'
-        )
-        return [self.empty, self.body]
+        return [self.form, heading("What will run"), self.estimate, row(self.start)]
 
-    def read(self) -> None:
-        name = self.panel.test_name
-        self.empty.layout.display, self.body.layout.display = ("none", "") if name else ("", "none")
-        if name is None:
-            self.record = None
-            return
+    def read_test(self, name: str) -> None:
         record = self.bench.test(name).record
         if self.record is None or self.record.id != record.id or etag(self.record)[:9] != etag(record)[:9]:
             self._fill(record)  # only if the definition is another: a run that went on changes nothing here
@@ -139,20 +130,14 @@ class Launch(View):
             self.write(call)
             try:
                 run = call.perform(self.bench)
-            except LoadbenchError as error:
-                if not isinstance(error, InvalidInput) and getattr(error, "field", None) is None:
-                    self._refuse_target(error)
-                raise
+            except TargetUnreachable as error:
+                raise InvalidInput(str(error), field="target_url") from None
             self.record = self.bench.test(self.record.name).record
             self.panel.watch([run.id])
-            return f"Started: {run!r}. It is shown in Live."
+            return f"Started: {run.record.name} ({html.short_id(run.id)}). It is shown in Live."
 
         self.form.clear()
         self.job.start("Starting Locust…", work, buttons=[self.start], refused=self.form.refuse)
-
-    def _refuse_target(self, error: LoadbenchError) -> None:
-        if type(error).__name__ == "TargetUnreachable":
-            self.form["target_url"].refuse(str(error))
 
 
 def arguments_of(text: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from loadbench.panel.view import View, short_time
 
 AT_ONCE = 4
 LISTED = 20
+NO_RUNS = "No runs yet: choose a test and press Start in Launch."
 COLUMNS = (
     ("name", "Run"),
     ("status", "Status"),
@@ -34,16 +35,12 @@ class Live(View):
         self.records: list[LoadTestRun] = []
         self.views: dict[str, LiveView] = {}
         self.wanted: list[str] | None = None
-        self.table = Table(
-            COLUMNS, choose="many", label="Runs to watch", empty="No runs yet: choose a test and press Start in Launch."
-        )
+        self.table = Table(COLUMNS, choose="many", label="Runs to watch", empty=NO_RUNS, folds=True)
         self.place = ipywidgets.Box()
         self.place.add_class("lb-lives")
         self.hint = ipywidgets.HTML()
         self.table.observe(lambda _: self._picked(), "chosen")
-        runs = ipywidgets.Accordion([self.table], titles=["Runs to watch"])
-        self.accordion = runs
-        return [self.hint, self.place, runs]
+        return [self.hint, self.place, self.table]
 
     def watches(self) -> bool:
         return any(not record.is_over for record in self.records)
@@ -82,7 +79,7 @@ class Live(View):
             self.views.pop(run_id).close()
         if calls:
             self.write(*calls.values())
-        nothing = "No runs yet: choose a test and press Start in Launch." if not self.records else "Pick a run below."
+        nothing = "Pick a run below." if self.records else NO_RUNS
         self.hint.value = "" if calls else html.panel_line("hint", nothing)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -13,7 +13,7 @@ from loadbench.panel.call import BENCH
 from loadbench.panel.diff import diff_table
 from loadbench.panel.elements import Editor, Table
 from loadbench.panel.tests import line_of
-from loadbench.panel.view import View, button, heading, row, short_time
+from loadbench.panel.view import ViewOfTest, button, heading, row, short_time
 
 COLUMNS = (
     ("revision", "Revision", "number"), ("note", "Note"), ("created_by", "By"), ("created_at", "When (UTC)"),
@@ -21,12 +21,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class Script(View):
+class Script(ViewOfTest):
     """The script of the chosen test, and its revisions."""
 
     title = "Script"
 
-    def build(self) -> Sequence[ipywidgets.Widget]:
+    def build_body(self) -> Sequence[ipywidgets.Widget]:
         self.loaded: tuple[str, int, str] | None = None
         self.editor = Editor()
         self.problem = ipywidgets.HTML()
@@ -38,30 +38,20 @@ class Script(View):
         self.old = ipywidgets.Dropdown(description="Compare")
         self.new = ipywidgets.Dropdown(description="with")
         self.diff = ipywidgets.HTML()
-        self.restore = button(
-            "Restore as new revision", self.on_restore, hint="Make the chosen revision the latest again"
-        )
-        self.to_editor = button("Open in the editor", self.on_open, hint="Put the chosen revision into the editor")
+        self.restore = button("Restore as new revision", lambda: self._do_with_chosen(self.on_restore),
+                              hint="Make the chosen revision the latest again")  # fmt: skip
+        self.to_editor = button("Open in the editor", lambda: self._do_with_chosen(self.on_open),
+                                hint="Put the chosen revision into the editor")  # fmt: skip
         for chooser in (self.old, self.new):
             chooser.observe(lambda _: self.compare(), "value")
         self.editor.observe(lambda _: self._says(""), "value")
-        self.body = ipywidgets.VBox(
-            [
-                self.editor, self.problem, row(self.note, self.check, self.save),
-                heading("Revisions", "Each save is a revision; none is ever changed."), self.revisions,
-                row(self.restore, self.to_editor), heading("What differs"), row(self.old, self.new), self.diff,
-            ]
-        )  # fmt: skip
-        self.empty = ipywidgets.HTML(
-            '<p class="lb-empty">No test is chosen: choose one above, or make one in Tests.</p>'
-        )
-        return [self.empty, self.body]
+        return [
+            self.editor, self.problem, row(self.note, self.check, self.save),
+            heading("Revisions", "Each save is a revision; none is ever changed."), self.revisions,
+            row(self.restore, self.to_editor), heading("What differs"), row(self.old, self.new), self.diff,
+        ]  # fmt: skip
 
-    def read(self) -> None:
-        name = self.panel.test_name
-        self.empty.layout.display, self.body.layout.display = ("none", "") if name else ("", "none")
-        if name is None:
-            return
+    def read_test(self, name: str) -> None:
         test = self.bench.test(name)
         table = test.revisions()
         self.revisions.show([_row(number, each) for number, each in table[::-1].iterrows()])
@@ -120,11 +110,8 @@ class Script(View):
         self._says("")
         self.job.start("Locust loads the script…", work, buttons=[self.check, self.save], refused=self._refused)
 
-    def on_restore(self) -> None:
-        name, chosen = self.panel.test_name, self.chosen()
-        if chosen is None:
-            self.job.say("Choose a revision in the table first.", kind="hint")
-            return
+    def on_restore(self, chosen: int) -> None:
+        name = self.panel.test_name
         call = BENCH.test(name).restore(chosen)
 
         def work() -> str:
@@ -136,11 +123,8 @@ class Script(View):
 
         self.job.start("Restoring…", work, buttons=[self.restore])
 
-    def on_open(self) -> None:
-        name, chosen = self.panel.test_name, self.chosen()
-        if chosen is None:
-            self.job.say("Choose a revision in the table first.", kind="hint")
-            return
+    def on_open(self, chosen: int) -> None:
+        name = self.panel.test_name
         call = BENCH.test(name).script(chosen)
 
         def work() -> str:
@@ -149,8 +133,11 @@ class Script(View):
 
         self.job.start("Reading…", work, buttons=[self.to_editor])
 
-    def chosen(self) -> int | None:
-        return int(self.revisions.chosen[0]) if self.revisions.chosen else None
+    def _do_with_chosen(self, do: Callable[[int], None]) -> None:
+        if self.revisions.chosen:
+            do(int(self.revisions.chosen[0]))
+        else:
+            self.job.say("Choose a revision in the table first.", kind="hint")
 
     def compare(self) -> None:
         """Show the two chosen revisions side by side."""
@@ -161,6 +148,9 @@ class Script(View):
         name, old, new = self.panel.test_name, self.old.value, self.new.value
         if not (name and old and new):
             self.diff.value = ""
+            return
+        if len(self.new.options) == 1:
+            self.diff.value = '<p class="lb-empty">One revision so far: save another to see what differs.</p>'
             return
         test = self.bench.test(name)
         titles = {"old_title": f"revision {old}", "new_title": f"revision {new}"}

@@ -40,15 +40,15 @@ class Tests(View):
         self.sample = button("Sample test", self.begin_sample, hint="Fill in a test of the sample shop")
         self.form = Form(
             {
-                "name": Field("Name", hint="unique within this project"),
-                "target_url": Field("Target", hint="https://shop.example.org"),
-                "users": Field("Users", 10, hint="how many at once"),
-                "spawn_rate": Field("Spawn rate", 1.0, hint="users started per second"),
-                "duration": Field("Duration", "1m", hint="90s, 1m30s or 2h"),
-                "max_duration": Field("At most", "1h", hint="the longest that a run may take"),
-                "tags": Field("Tags", hint="separated by commas"),
-                "cluster": Field("Cluster", "", hint="left empty: the usual one"),
-                "description": Field("Description", rows=2),
+                "name": Field(hint="unique within this project"),
+                "target_url": Field(hint="https://shop.example.org"),
+                "users": Field(10, hint="how many at once"),
+                "spawn_rate": Field(1.0, hint="users started per second"),
+                "duration": Field("1m", hint="90s, 1m30s or 2h"),
+                "max_duration": Field("1h", hint="the longest that a run may take"),
+                "tags": Field(hint="separated by commas"),
+                "cluster": Field("", hint="left empty: the usual one"),
+                "description": Field(rows=2),
             },
             wide=("description",),
         )
@@ -171,7 +171,7 @@ class Tests(View):
             self.creating = False
             self.panel.choose_test(test.name)
             self.read()
-            return f"Created: {test!r}. Next: Launch starts a run of it."
+            return f"Created: {test.name}. Next: Launch starts a run of it."
 
         self.form.clear()
         self._script_says("")
@@ -204,7 +204,7 @@ class Tests(View):
             test = self.perform(call)
             self.panel.choose_test(test.name)
             self.read()
-            return f"Saved: {test!r}"
+            return f"Saved: {test.name}."
 
         self.form.clear()
         self.job.start("Saving…", work, buttons=[self.save], refused=self._refused)
@@ -214,7 +214,7 @@ class Tests(View):
         if record is None:
             return ""
         runs = " with all its runs and their figures" if record.recent_runs else ""
-        return f"Delete the test {record.name!r} and its script{runs}? This cannot be undone."
+        return f"Delete the test “{record.name}” and its script{runs}? This cannot be undone."
 
     def on_delete(self) -> None:
         record = self.chosen()
@@ -227,7 +227,7 @@ class Tests(View):
             self.panel.choose_test(None)
             self.table.chosen = []
             self.read()
-            return f"Deleted: test {record.name!r}."
+            return f"Deleted: {record.name}."
 
         self.job.start("Deleting…", work)
 

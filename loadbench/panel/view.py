@@ -57,6 +57,32 @@ class View(ipywidgets.VBox):
         return call.perform(self.bench)
 
 
+class ViewOfTest(View):
+    """A view of the test that is chosen; as long as none is, it says what to do about that."""
+
+    def build(self) -> Sequence[ipywidgets.Widget]:
+        self.empty = ipywidgets.HTML(
+            '<p class="lb-empty">No test is chosen: choose one above, or make one in Tests.</p>'
+        )
+        self.body = ipywidgets.VBox(list(self.build_body()))
+        self.empty.layout.display = self.body.layout.display = "none"  # until it is read whether there is a test
+        return [self.empty, self.body]
+
+    def build_body(self) -> Sequence[ipywidgets.Widget]:
+        """Make what is shown of a test."""
+        raise NotImplementedError
+
+    def read(self) -> None:
+        name = self.panel.test_name
+        self.empty.layout.display, self.body.layout.display = ("none", "") if name else ("", "none")
+        if name:
+            self.read_test(name)
+
+    def read_test(self, name: str) -> None:
+        """Read what is shown of this test, in a worker thread."""
+        raise NotImplementedError
+
+
 def button(text: str, on_click: Callable[[], object], *, style: str = "", hint: str = "") -> ipywidgets.Button:
     """Make a button; `style` is that of ipywidgets: primary, danger or nothing."""
     made = ipywidgets.Button(description=text, button_style=style, tooltip=hint or text)

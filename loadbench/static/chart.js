@@ -18,7 +18,7 @@ function render({ model, el }) {
     const axes = Object.fromEntries(Object.keys({ xaxis: 0, yaxis: 0, ...layout }).filter((key) => /^[xy]axis\d*$/.test(key)).map((key) => [key, { ...layout[key], gridcolor: grid, linecolor: grid }]));
     const themed = { ...layout, ...axes, autosize: false, width: el.clientWidth, height: layout.height ?? 460, paper_bgcolor: paper, plot_bgcolor: paper, font: { ...layout.font, color: ink }, hoverlabel: { bgcolor: paper, bordercolor: grid, font: { color: ink } } };
     place.setAttribute("aria-label", model.get("label"));
-    plotly.react(place, data, themed, { displaylogo: false, responsive: false });
+    plotly.react(place, data, themed, { displaylogo: false, responsive: false, showSendToCloud: false });
   };
   const sized = new ResizeObserver(draw), themes = new MutationObserver(() => { draw(); setTimeout(draw, 500); });
   sized.observe(el);

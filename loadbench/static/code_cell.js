@@ -4,7 +4,6 @@ const element = (tag, properties = {}) => Object.assign(document.createElement(t
 
 function render({ model, el }) {
   el.classList.add("lb-code-cell");
-  el.dataset.lmSuppressShortcuts = "true";
   const button = element("button", { type: "button", className: "lb-copy-button", textContent: "Copy as cell", title: "The code that does the same: paste it into a cell" });
   const said = element("span", { className: "lb-said" });
   said.setAttribute("role", "status");

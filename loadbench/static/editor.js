@@ -30,7 +30,6 @@ function coloured(source) {
 function render({ model, el }) {
   const hint = `lb-editor-hint-${Math.random()}`;
   el.classList.add("lb-editor");
-  el.dataset.lmSuppressShortcuts = "true"; // JupyterLab: typing here must not run its shortcuts
   el.style.setProperty("--lb-lines", model.get("lines"));
   const numbers = element("pre", { className: "lb-numbers" }), copy = element("pre", { className: "lb-copy" });
   const area = element("textarea", { spellcheck: false, autocomplete: "off", autocapitalize: "off", wrap: "off" });

@@ -241,7 +241,8 @@ class View {
   }
   build() {
     this.el.classList.add("loadbench-live");
-    this.el.dataset.lmSuppressShortcuts = "true"; // JupyterLab: typing in the filter must not delete cells
+    // JupyterLab: "d d" on a button of this view must not delete a cell. It looks first at what has the focus itself.
+    this.el.addEventListener("focusin", (event) => (event.target.dataset.lmSuppressShortcuts = "true"));
     const head = element("div", "lb-head");
     this.name = element("span", "lb-name");
     this.badge = element("span", "lb-badge");
@@ -399,7 +400,7 @@ class View {
       await this.plotly.animate(this.charts, { data: lines, traces: lines.map((_, i) => i) }, still);
     } else {
       await this.plotly.react(this.charts, data, layout, {
-        displaylogo: false, responsive: false, doubleClick: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "resetScale2d", "zoomIn2d", "zoomOut2d"],
+        displaylogo: false, responsive: false, doubleClick: false, showSendToCloud: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "resetScale2d", "zoomIn2d", "zoomOut2d"],
         modeBarButtonsToAdd: [{ name: "Whole run", icon: this.plotly.Icons.home, click: () => this.reset() }],
       });
       if (!this.look) this.charts.on("plotly_doubleclick", () => this.reset());

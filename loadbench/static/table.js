@@ -13,7 +13,11 @@ function render({ model, el }) {
   const name = `lb-table-${Math.random()}`; // radio buttons of one table; each widget loads this module anew
   let order = null; // [column, +1 or -1]; null is the order in which the rows came
   el.classList.add("lb-table");
-  el.dataset.lmSuppressShortcuts = "true";
+  let place = el;
+  if (model.get("folds")) {
+    place = element("div");
+    el.append(element("details", {}, element("summary", {}, model.get("label")), place));
+  }
 
   const choose = (id, on) => {
     const many = model.get("choose") === "many", chosen = model.get("chosen").filter((each) => each !== id);
@@ -38,7 +42,7 @@ function render({ model, el }) {
     tr.dataset.id = row.id;
     if (kind !== "none") {
       const box = element("input", { type: kind === "one" ? "radio" : "checkbox", name, checked: picked });
-      box.setAttribute("aria-label", `Choose ${shown(row[columns[0][0]])}`);
+      box.setAttribute("aria-label", `Choose ${columns[0][1].toLowerCase()} ${shown(row[columns[0][0]])}`);
       box.onchange = () => choose(row.id, box.checked);
       tr.append(element("td", { className: "lb-pick" }, box));
       tr.onclick = (event) => { if (event.target !== box && !getSelection().toString()) choose(row.id, kind === "one" || !picked); };
@@ -55,17 +59,17 @@ function render({ model, el }) {
   const draw = () => {
     const columns = model.get("columns"), kind = model.get("choose"), chosen = model.get("chosen");
     const focused = el.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.id : undefined;
-    const rows = [...model.get("rows")], top = el.firstChild?.scrollTop ?? 0;
+    const rows = [...model.get("rows")], top = place.firstChild?.scrollTop ?? 0;
     if (order) rows.sort((a, b) => order[1] * compare(sortedBy(a[order[0]]), sortedBy(b[order[0]])));
     if (!rows.length) {
-      el.replaceChildren(element("p", { className: "lb-empty" }, model.get("empty")));
+      place.replaceChildren(element("p", { className: "lb-empty" }, model.get("empty")));
       return;
     }
     const head = element("tr", {}, ...(kind === "none" ? [] : [element("th", { className: "lb-pick", scope: "col" }, element("span", { className: "lb-unseen" }, "Choose"))]), ...columns.map(heading));
     const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows.map((row) => line(row, columns, kind, chosen))));
     table.setAttribute("aria-label", model.get("label"));
     const frame = element("div", { className: "lb-scroll", tabIndex: kind === "none" ? 0 : -1 }, table);
-    el.replaceChildren(frame);
+    place.replaceChildren(frame);
     frame.scrollTop = top;
     if (focused) el.querySelector(`tr[data-id="${CSS.escape(focused)}"] input`)?.focus();
   };

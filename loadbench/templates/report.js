@@ -1,6 +1,6 @@
 "use strict";
 const charts = [...document.querySelectorAll(".chart")];
-const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const options = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
 for (const chart of charts) {
   const figure = JSON.parse(chart.querySelector("script").textContent);
   const plot = chart.querySelector(".plot");

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import nbformat
+import requests
 from playwright.sync_api import Browser, Page
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
@@ -125,5 +126,9 @@ class Lab:
         return notebook
 
     def close_pages(self) -> None:
+        """Close what was opened, and end its kernels: the next notebook of that name starts anew."""
         while self._contexts:
             self._contexts.pop().close()
+        access = {"Authorization": f"token {self._token}"}
+        for session in requests.get(f"{self.url}api/sessions", headers=access, timeout=10).json():
+            requests.delete(f"{self.url}api/sessions/{session['id']}", headers=access, timeout=30)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loadbench import html
+from loadbench.model import RunStatus
 from loadbench.panel import Panel
 from loadbench.panel.call import BENCH, LB, cell
 from loadbench.panel.diff import side_by_side
 from loadbench.panel.view import View
+from tests.builders import a_run
 from tests.scripts import STEADY
 from tests.waiting import wait_until
 
@@ -145,11 +149,14 @@ def test_a_test_is_created_found_edited_and_deleted(panel: Panel, bench: Any, sh
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("users", -1, "users should be greater than or equal to 1"),
-        ("spawn_rate", 0.0, "spawn_rate should be greater than 0"),
-        ("duration", "soon", "duration must be whole seconds or read like 90s"),
-        ("target_url", "shop", "target_url"),
-        ("name", "", "name"),
+        ("users", -1, "Users should be greater than or equal to 1"),
+        ("spawn_rate", 0.0, "Spawn rate should be greater than 0"),
+        ("duration", "soon", "Duration must be whole seconds or read like 90s"),
+        ("duration", "2h", "“Duration” 7200 s is over “Max. duration” 3600 s"),
+        ("max_duration", "soon", "Max. duration must be whole seconds or read like 90s"),
+        ("target_url", "shop", "Target: "),
+        ("name", "", "Name: "),
+        ("tags", "x" * 500, "Tags: "),
     ],
 )
 def test_what_is_wrong_stands_next_to_its_field(
@@ -165,6 +172,29 @@ def test_what_is_wrong_stands_next_to_its_field(
     assert bench.tests().empty
     tests.form[field].value = {"users": 3, "spawn_rate": 1.0}.get(field, "corrected")
     assert tests.form[field].problem.value == ""
+
+
+def test_what_is_wrong_with_a_launch_stands_next_to_its_field(panel: Panel, bench: Any, shop: Any):
+    define(panel, bench, shop.url)
+    launch = turn_to(panel.launch)
+    over = "Duration 7200 s is over the maximum of &#39;shop&#39;, 3600 s: shorten it, or raise “Max. duration” of the"
+    for field, value, words in (
+        ("users", 0, "Users should be greater than or equal to 1"),
+        ("spawn_rate", -1.0, "Spawn rate should be greater than 0"),
+        ("duration", "2h", over),
+        ("target_url", "shop", "Target: "),
+        ("workers", -1, "Workers should be greater than or equal to 0"),
+        ("name", "x" * 500, "Name: "),
+        ("tags", "x" * 500, "Tags: "),
+        ("gates", "p95 <", "gate &#39;p95 &lt;"),
+    ):
+        was, launch.form[field].value = launch.form[field].value, value
+        settle(launch)
+        assert "see the field" in click(launch.start, launch)
+        assert words in launch.form[field].problem.value
+        assert [name for name, each in launch.form.fields.items() if each.problem.value] == [field]
+        launch.form[field].value = was
+    assert bench.runs().empty
 
 
 def test_a_script_that_locust_cannot_load_is_not_stored_and_its_line_is_marked(panel: Panel, bench: Any, shop: Any):
@@ -217,14 +247,14 @@ def test_from_launch_to_comparison_on_real_locust(panel: Panel, bench: Any, shop
     assert "5 users, all there after 1 s; 3 s in all; 1 Locust process; no finished run yet" in launch.estimate.value
     launch.form["users"].value = 0
     settle(launch)
-    assert "users must be above 0" in launch.form["users"].problem.value
+    assert "Users must be above 0" in launch.form["users"].problem.value
     launch.form.fill(users=4, notes="first try", tags="mouse", gates="p95 < 5s")
     settle(launch)
     assert "users=4" in launch.code.code
     assert 'gates=["p95 < 5s"]' in launch.code.code
     launch.form["target_url"].value = "http://127.0.0.1:9"
-    said = click(launch.start, launch)
-    assert "does not answer" in launch.form["target_url"].problem.value + said
+    assert "see the field" in click(launch.start, launch)
+    assert "does not answer" in launch.form["target_url"].problem.value
     launch.form["target_url"].value = shop.url
     said = click(launch.start, launch)
     assert "Started" in said, said
@@ -237,13 +267,17 @@ def test_from_launch_to_comparison_on_real_locust(panel: Panel, bench: Any, shop
     run.wait()
     view = panel.live.views[run_id]
     wait_until(lambda: view.run.is_over, within_s=10, message="the live view did not hear of the end")
-    assert view._gates[0]["passed"] is True
+    wait_until(lambda: [gate["passed"] for gate in view._gates] == [True], within_s=10, message="gates not judged")
     second.wait()
 
     runs = turn_to(panel.runs)
     assert [row["id"] for row in runs.table.rows] == [second.id, run_id]
     assert runs.actions.layout.display == "none"
+    p95_ms = run.summary(window="steady").iloc[-1]["p95_ms"]
+    assert runs.table.rows[1]["p95"] == [html.show(p95_ms, "ms"), p95_ms]
+    assert runs.table.rows[1]["validity"] == ["SUSPECT", 1]
     runs.table.chosen = [run_id]
+    assert str(run.validity()) in runs.picked.value
     runs.form.fill(notes="kept", tags="mouse, kept", name="the first")
     assert "Saved" in click(runs.annotate, runs)
     assert bench.run(run_id).record.notes == "kept"
@@ -279,31 +313,92 @@ def test_from_launch_to_comparison_on_real_locust(panel: Panel, bench: Any, shop
     assert [row["id"] for row in runs.table.rows] == [second.id]
 
 
+def test_runs_are_found_by_validity(panel: Panel, bench: Any, shop: Any):
+    define(panel, bench, shop.url)
+    test, store = bench.test("shop").record, bench._backend.store
+    planned = store.runs.add(a_run(test))
+    failed = store.runs.add(a_run(test, status=RunStatus.FAILED, error="planted"))
+    runs = turn_to(panel.runs)
+    assert {row["id"]: (row["p95"][0], row["validity"][0]) for row in runs.table.rows} == {
+        planned.id: ("–", "–"), failed.id: ("–", "INVALID"),
+    }  # fmt: skip
+    runs.table.chosen = [failed.id]
+    assert "INVALID: the run failed: planted" in runs.picked.value
+    runs.validity.value = "INVALID"
+    assert [row["id"] for row in runs.table.rows] == runs.table.chosen == [failed.id]
+    runs.validity.value = "VALID"
+    assert runs.table.rows == []
+    assert "No run fits" in runs.table.empty
+    assert runs.actions.layout.display == "none", "what is not listed is not picked"
+
+
 @pytest.mark.long
-def test_a_report_is_built(panel: Panel, bench: Any, shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_reports_of_a_run_a_comparison_and_a_trend_are_built_and_listed(
+    panel: Panel, bench: Any, shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     define(panel, bench, shop.url)
-    run = bench.test("shop").start().wait()
-    reports = turn_to(panel.reports)
-    reports.table.chosen = [run.id]
+    first, second = bench.test("shop").start(), bench.test("shop").start()
+    first.wait(), second.wait()
+    reports, compare = turn_to(panel.reports), panel.comparison
+    assert reports.go.disabled
+    assert reports.files.rows == []
+    reports.table.chosen = [first.id]
     reports.go.click()
     settle(reports, within_s=150)
     assert "Built" in reports.job.value, reports.job.value
     assert reports._read().lstrip().lower().startswith(b"<!doctype html")
-    assert "Executed notebook" in reports.notebook.value
-    assert f'bench.run("{run.id}").report()' in reports.code.code
+    assert f"{first.id}.html, the executed notebook beside it." in reports.place.value
+    assert f'bench.run("{first.id}").report()' in reports.code.code
+    reports.trend.click()
+    settle(reports, within_s=150)
+    assert reports.download.name == f"trend-{bench.test('shop').record.id}.html"
+    assert 'bench.test("shop").report()' in reports.code.code
+    turn_to(compare).pick([first.id, second.id])
+    settle(compare)
+    compare.report.click()
+    settle(compare, within_s=150)
+    assert "listed in Reports as well" in compare.job.value
+    turn_to(reports)
+    assert reports.download.name == compare.download.name == f"comparison-{second.id}.html"
+    assert reports._read() == compare._read_report()
+    another = Panel(bench)
+    try:
+        found = turn_to(another.reports).files.rows
+        assert [row["name"] for row in found] == [row["name"] for row in reports.files.rows]
+        assert [row["of"].split()[0] for row in found] == ["comparison", "trend", "run"]
+    finally:
+        another.close()
 
 
-def test_a_report_is_listed_and_given_to_the_page(panel: Panel, tmp_path: Path):
+def test_reports_that_are_there_are_listed_and_given_to_the_page(
+    panel: Panel, bench: Any, shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    define(panel, bench, shop.url)
+    test = bench.test("shop").record
+    run = bench._backend.store.runs.add(a_run(test, name="<i>", status=RunStatus.FAILED))
+    directory = tmp_path / "reports"
+    directory.mkdir()
+    for place, name in enumerate((run.id, f"comparison-{run.id}", f"trend-{test.id}", "run-of-somebody-else")):
+        path = directory / f"{name}.html"
+        path.write_bytes(b"<!doctype html>" + name.encode())
+        os.utime(path, (1_800_000_000 + place,) * 2)
     reports = turn_to(panel.reports)
+    assert [(row["name"], row["of"].replace(html.short_id(run.id), "id")) for row in reports.files.rows] == [
+        (f"trend-{test.id}.html", "trend of shop"),
+        (f"comparison-{run.id}.html", "comparison of <i> (id)"),
+        (f"{run.id}.html", "run <i> (id)"),
+    ]
     assert reports.download.name == ""
-    path = tmp_path / "<b>.html"
-    path.write_bytes(b"<!doctype html>")
-    reports.add(path, of="shop")
-    assert reports.download.name == "<b>.html"
-    assert reports._read() == b"<!doctype html>"
-    assert reports.files.rows[0]["size"][0] == "15 B"
-    assert reports.notebook.value == ""
+    reports.files.chosen = [reports.files.rows[1]["id"]]
+    assert reports.download.name == f"comparison-{run.id}.html"
+    assert reports._read() == f"<!doctype html>comparison-{run.id}".encode()
+    assert f"comparison-{run.id}.html." in reports.place.value
+    (directory / f"comparison-{run.id}.html").unlink()
+    turn_to(reports)
+    assert len(reports.files.rows) == 2
+    assert reports.download.name == ""
 
 
 def test_a_callback_does_not_hold_the_kernel(panel: Panel, shop: Any):
