@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,29 +12,22 @@ from playwright.sync_api import Browser
 
 from loadbench.store.mongod import Mongod
 
-_not_run = pytest.StashKey[list[tuple[str, str]]]()
+_not_run = pytest.StashKey[list[str]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what is here; set aside what lacks its program, and say so at the end instead of passing in silence."""
+    """Mark what is here; without a browser set it aside, and say so at the end instead of passing in silence."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in here:
         item.add_marker("browser")
-    lacking = {item: why for item in here if (why := _lacks(item))}
-    config.stash[_not_run] = [(item.nodeid, why) for item, why in lacking.items()]
-    items[:] = [item for item in items if item not in lacking]
-
-
-def _lacks(item: pytest.Item) -> str:
-    if CHROMIUM is None:
-        return "no chromium on PATH"
-    needs_voila = item.path.name == "test_voila_page.py"
-    return "voila is not installed" if needs_voila and find_spec("voila") is None else ""
+    if CHROMIUM is None and here:
+        config.stash[_not_run] = [item.nodeid for item in here]
+        items[:] = [item for item in items if item not in here]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for nodeid, why in config.stash.get(_not_run, []):
-        terminalreporter.write_line(f"NOT RUN ({why}): {nodeid}", red=True)
+    for nodeid in config.stash.get(_not_run, []):
+        terminalreporter.write_line(f"NOT RUN (no chromium on PATH): {nodeid}", red=True)
 
 
 @pytest.fixture(scope="package")
