@@ -19,6 +19,8 @@ from tests.sink import free_port
 ROOT = Path(__file__).parents[2]
 BAD = {"jinja2": "2.4.1"}
 
+pytestmark = pytest.mark.long  # `make lint` audits each time; this is about how
+
 
 class Service(BaseHTTPRequestHandler):
     """Answers by OSV's protocol: one query, the vulnerabilities of one release."""
