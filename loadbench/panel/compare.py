@@ -145,7 +145,7 @@ class Compare(View):
 
     def _draw_anew(self) -> None:
         if self.comparison is not None:
-            self.job.start("Drawing…", self._draw, queue=True)
+            self.job.start("Drawing…", self._draw)
 
     def _draw(self) -> None:
         method, options = CHARTS[self.drawn.value]

@@ -117,12 +117,12 @@ class Panel(ipywidgets.VBox):
     def compare(self, run_ids: Sequence[str]) -> None:
         """Compare runs, in Compare."""
         self.turn_to(self.comparison)
-        self.comparison.reading.start("", lambda: self.comparison.pick(run_ids), queue=True)
+        self.comparison.reading.start("", lambda: self.comparison.pick(run_ids))
 
     def report(self, run_ids: Sequence[str]) -> None:
         """Build the report of a run, in Reports."""
         self.turn_to(self.reports)
-        self.reports.reading.start("", lambda: self.reports.build_of(run_ids[0]), queue=True)
+        self.reports.reading.start("", lambda: self.reports.build_of(run_ids[0]))
 
     def read_tests(self) -> list[LoadTest]:
         """Read the tests of the scope, newest first, and offer them; the newest is meant if none has been yet."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import ipywidgets
 import traitlets
@@ -14,8 +15,16 @@ from loadbench import html
 from loadbench.errors import InvalidInput, LoadbenchError
 
 
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    doing: str
+    work: Callable[[], str | None]
+    buttons: Sequence[ipywidgets.Button]
+    refused: Callable[[InvalidInput], bool] | None
+
+
 class Job(ipywidgets.HTML):
-    """The line that says what is being done, then what came of it. One piece of work at a time."""
+    """The line that says what is being done, then what came of it. One piece of work at a time, in the order asked."""
 
     running = traitlets.Bool(False)
 
@@ -23,7 +32,7 @@ class Job(ipywidgets.HTML):
         super().__init__()
         self.add_class("lb-job")
         self._guard = threading.Lock()
-        self._again: Callable[[], None] | None = None
+        self._waiting: collections.deque[_Work] = collections.deque()
 
     def start(
         self,
@@ -32,51 +41,54 @@ class Job(ipywidgets.HTML):
         *,
         buttons: Sequence[ipywidgets.Button] = (),
         refused: Callable[[InvalidInput], bool] | None = None,
-        queue: bool = False,
-    ) -> bool:
-        """Do `work` in a thread; the text that it gives is shown when it is done.
+    ) -> None:
+        """Do `work` in a thread, after what was asked before; the text that it gives is shown when it is done.
 
         Parameters
         ----------
         doing : str
             What is shown meanwhile; empty for what is quick.
+        work : callable
+            Waits but once: asked for again before its turn has come, it is not done twice.
         buttons : sequence of Button
-            Which cannot be pressed meanwhile.
+            Which cannot be pressed until it is done.
         refused : callable, optional
             Shows an error next to the field that it names; false if there is no such field.
-        queue : bool
-            Should something be running, do this after it, instead of anything that was queued before.
-
-        Returns
-        -------
-        bool
-            False if something is running, and this was not queued.
         """
-        with self._guard:
-            if self.running:
-                if queue:
-                    self._again = lambda: self.start(doing, work, buttons=buttons, refused=refused, queue=True)
-                return queue
-            self.running = True
         for button in buttons:
             button.disabled = True
         if doing:
             self.say(doing, kind="busy")
-        arguments = (doing, work, buttons, refused)
-        threading.Thread(target=self._work, args=arguments, name="loadbench-panel-job", daemon=True).start()
-        return True
+        with self._guard:
+            if not any(each.work == work for each in self._waiting):
+                self._waiting.append(_Work(doing, work, buttons, refused))
+            if self.running:
+                return
+            self.running = True
+        threading.Thread(target=self._work_off, name="loadbench-panel-job", daemon=True).start()
 
     def say(self, text: str, *, kind: str = "done") -> None:
         """Show a line: `busy`, `done`, `error` or `hint`; nothing for an empty text."""
         self.value = html.panel_line(kind, text) if text else ""
 
-    def _work(self, doing: str, work: Callable[[], str | None], buttons: Sequence[Any], refused: Any) -> None:
+    def _work_off(self) -> None:
+        while True:
+            with self._guard:
+                if not self._waiting:
+                    self.running = False
+                    return
+                asked = self._waiting.popleft()
+            self._do(asked)
+
+    def _do(self, asked: _Work) -> None:
+        if asked.doing:
+            self.say(asked.doing, kind="busy")
         try:
-            said = work()
-            if doing or said:
+            said = asked.work()
+            if asked.doing or said:
                 self.say(said or "")
         except InvalidInput as error:
-            if refused is None or not refused(error):
+            if asked.refused is None or not asked.refused(error):
                 self.say(str(error), kind="error")
             else:
                 self.say("Not done: see the field marked above.", kind="error")
@@ -85,10 +97,5 @@ class Job(ipywidgets.HTML):
         except Exception as error:  # in a thread it would vanish, or land in whichever cell ran last
             self.say(f"This is a defect of loadbench, please report it: {type(error).__name__}: {error}", kind="error")
         finally:
-            for button in buttons:
+            for button in asked.buttons:
                 button.disabled = False
-            with self._guard:
-                self.running = False
-                again, self._again = self._again, None
-            if again is not None:
-                again()

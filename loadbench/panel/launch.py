@@ -107,7 +107,7 @@ class Launch(ViewOfTest):
     def look_ahead(self) -> None:
         """Say what will run, as it stands in the form."""
         if self.record is not None:
-            self.reading.start("", self._look_ahead, queue=True)
+            self.reading.start("", self._look_ahead)
 
     def _look_ahead(self) -> None:
         fields = ("users", "spawn_rate", "duration", "workers")

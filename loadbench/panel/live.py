@@ -64,7 +64,7 @@ class Live(View):
         chosen = list(self.table.chosen)[:AT_ONCE]
         if self.wanted is not None and chosen != self.wanted:
             self.wanted = chosen
-            self.job.start("", self._follow, queue=True)
+            self.job.start("", self._follow)
 
     def _follow(self) -> None:
         """Make the charts of the runs that are wanted; close those that are no longer."""

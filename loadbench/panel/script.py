@@ -142,7 +142,7 @@ class Script(ViewOfTest):
     def compare(self) -> None:
         """Show the two chosen revisions side by side."""
         if self.panel.test_name and self.old.value and self.new.value:
-            self.job.start("", self._compare, queue=True)
+            self.job.start("", self._compare)
 
     def _compare(self) -> None:
         name, old, new = self.panel.test_name, self.old.value, self.new.value

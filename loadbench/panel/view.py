@@ -45,7 +45,7 @@ class View(ipywidgets.VBox):
 
     def show(self) -> None:
         """Read anew without holding the kernel; should it be reading, once more after that."""
-        self.reading.start("", self.read, queue=True)
+        self.reading.start("", self.read)
 
     def write(self, *calls: Call) -> None:
         """Show the code of what was done, or would be."""

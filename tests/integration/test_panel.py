@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -416,6 +417,30 @@ def test_a_callback_does_not_hold_the_kernel(panel: Panel, shop: Any):
     assert "Locust loads the script" in tests.job.value
     settle(tests)
     assert not tests.create.disabled
+
+
+def test_what_is_pressed_while_something_else_is_done_is_done_next(panel: Panel, shop: Any):
+    script = panel.script
+    go_on = threading.Event()
+    drawn = []
+
+    def hold() -> None:
+        go_on.wait(20)
+
+    script.job.start("", hold)
+    for _ in range(3):
+        script.job.start("", drawn.clear)
+    script.job.start("", lambda: drawn.append("drawn"))
+    script.editor.value = STEADY + "\nx = (1"
+    script.check.click()
+    assert script.check.disabled
+    assert "Locust loads the script" in script.job.value
+    assert len(script.job._waiting) == 3, "what waits is done once"
+    go_on.set()
+    settle(script)
+    assert drawn == ["drawn"]
+    assert "does not compile" in script.problem.value
+    assert not script.check.disabled
 
 
 def test_a_store_that_is_away_is_said_in_words(panel: Panel, bench: Any, monkeypatch: Any):
