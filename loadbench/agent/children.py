@@ -50,6 +50,9 @@ _WITH_VALUE = (
     ("--json-file",),
 )
 
+READ_WITHIN_S = 1.0
+"""How long after the end of a process what it sent may still be unread."""
+
 log = logging.getLogger(__name__)
 
 
@@ -72,6 +75,7 @@ class Children:
         command += ["--master-port", str(port), *worker_arguments(arguments)]
         self._processes = [subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) for _ in range(count)]
         self._mourned: set[int] = set()
+        self._ended_at: dict[int, float] = {}
         atexit.register(self.end, 0)  # Locust has exits without its quit event
 
     def __repr__(self) -> str:
@@ -83,6 +87,17 @@ class Children:
     def living(self) -> set[int]:
         """Give the process ids of those that run."""
         return {process.pid for process in self._processes if process.poll() is None}
+
+    def silenced(self) -> set[int]:
+        """Give the process ids of those that a signal ended, so that no last word is to be expected of them.
+
+        One that ended by itself has sent its last word; the master may only not have read it yet.
+        """
+        now = time.monotonic()
+        for process in self._processes:
+            if (process.poll() or 0) < 0:
+                self._ended_at.setdefault(process.pid, now)
+        return {pid for pid, ended_at in self._ended_at.items() if now - ended_at > READ_WITHIN_S}
 
     def newly_dead(self) -> list[tuple[int, int]]:
         """Give process id and exit code of those that ended since the last call."""

@@ -367,10 +367,10 @@ class Life:
         return self._known() - self._causes.keys()
 
     def _live(self) -> set[str]:
-        """The workers to wait for: there, and their process is alive as far as that is known."""
+        """The workers to wait for: there, and not killed as far as that is known."""
         if not self._is_master:
             return set()
-        dead = set(self._pids.values()) - self._children.living() if self._children else set()
+        dead = self._children.silenced() if self._children else set()
         clients = self._runner.clients
         active = {client.id for client in (*clients.ready, *clients.spawning, *clients.running)}
         return {worker for worker in active if self._pids.get(worker) not in dead and self._accepts(worker)}

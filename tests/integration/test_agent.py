@@ -380,6 +380,27 @@ def test_a_killed_worker_is_told_of_and_the_others_count_on(launch, sink, target
     assert 0.5 * target.served < stop.final.cum_requests < target.served
 
 
+def test_the_last_reports_of_workers_that_are_gone_before_they_are_read_count(launch, sink, target):
+    script = SCRIPT + textwrap.dedent("""
+        import gevent
+
+        if "--worker" not in sys.argv:
+            @events.test_stop.add_listener
+            def read_late(environment, **_):
+                server = environment.runner.server
+                read = server.recv_from_client
+
+                def late():
+                    gevent.sleep(3)
+                    server.recv_from_client = read
+                    return read()
+
+                server.recv_from_client = late
+    """)
+    launch(sink.url, script=script, workers=2, duration_s=1.5).wait()
+    check_complete(sink, target, "duration")
+
+
 def test_a_run_whose_workers_are_all_gone_ends(launch, sink, target):
     locust = launch(sink.url, workers=2, duration_s=60)
     wait_until(pushed(sink, 1), within_s=15, message="an interval")
