@@ -16,7 +16,9 @@ import numpy as np
 from loadbench.errors import InvalidInput
 
 ALPHA = 0.01
-"""How often a series without any change is said to have one."""
+"""How often a window of runs without any change is said to have one."""
+WINDOW_RUNS = 200
+"""A longer series is searched in windows: to search n runs takes n^2 steps, and old runs tell little of new ones."""
 SEGMENT_RUNS = 3
 """A change is told from an outlier by this many runs on both sides of it."""
 MIN_RUNS = 2 * SEGMENT_RUNS
@@ -78,7 +80,7 @@ def trend(
     scale : {"log", "ratio"}
         "log" for times and rates, at least 0; "ratio" for shares in [0, 1].
     alpha : float
-        In (0, 1): how often a series without a change may be said to have one.
+        In (0, 1): how often WINDOW_RUNS runs without a change may be said to have one.
     seed : int
         Of the permutations: the same series gives the same answer.
     confirmed : collection of int
@@ -98,7 +100,10 @@ def trend(
 
     Notes
     -----
-    Each part between confirmed changes is bisected where `split` finds a change, until none is left. The effect of a
+    Each part between confirmed changes is bisected where `split` finds a change, until none is left. Of a part longer
+    than WINDOW_RUNS, as many of its first runs are; then as many from the last change on or, without one, from the
+    middle of the window on. A change in the last quarter of a window is left to the next one, which has more runs after
+    it. The effect of a
     change is `effect` of the segments on its two sides, outliers left out. Where there are several figures, it is that
     of the figure with the largest Welch t, its interval widened for their number (Bonferroni).
     """
@@ -109,7 +114,7 @@ def trend(
     found = dict.fromkeys(sorted(confirmed), np.nan)
     edges = [0, *found, len(series)]
     for start, end in pairwise(edges):
-        found |= _bisected(smooth, start, end, alpha=alpha, seed=seed)
+        found |= _searched(smooth, start, end, alpha=alpha, seed=seed)
     cuts = sorted(found)
     edges = [0, *cuts, len(series)]
     changes = []
@@ -119,7 +124,8 @@ def trend(
             continue
         p = found[index]
         if np.isnan(p):
-            p = _fixed_p(smooth[edges[place] : edges[place + 2]], len(before), seed)
+            first, last = max(edges[place], index - WINDOW_RUNS // 2), min(edges[place + 2], index + WINDOW_RUNS // 2)
+            p = _fixed_p(smooth[first:last], index - first, seed)
         column, size = _largest(series, _without(before, outlier), _without(after, outlier), scale)
         changes.append(ChangePoint(index, p, column, size))
     segment = np.searchsorted(cuts, np.arange(len(series)), side="right")
@@ -247,6 +253,16 @@ def outliers(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     reach = OUTLIER_SDS * 1.4826 * np.median(np.abs(away), axis=0) * np.sqrt(_AROUND / (_AROUND - 1))
     reach = np.where(reach > 0, reach, np.inf)
     return (np.abs(away) > reach).any(axis=1), middle + np.clip(away, -reach, reach)
+
+
+def _searched(series: np.ndarray, start: int, end: int, *, alpha: float, seed: int) -> dict[int, float]:
+    found: dict[int, float] = {}
+    while end - start > WINDOW_RUNS:
+        window = _bisected(series, start, start + WINDOW_RUNS, alpha=alpha, seed=seed)
+        sure = {index: p for index, p in window.items() if index <= start + WINDOW_RUNS * 3 // 4}
+        found |= sure
+        start = max(sure, default=start + WINDOW_RUNS // 2)
+    return found | _bisected(series, start, end, alpha=alpha, seed=seed)
 
 
 def _bisected(series: np.ndarray, start: int, end: int, *, alpha: float, seed: int) -> dict[int, float]:

@@ -51,6 +51,22 @@ def test_two_changes_are_found_also_where_the_second_takes_the_first_back():
     assert rate(both) >= 0.88
 
 
+def test_changes_of_a_long_series_are_found_wherever_they_lie_in_the_windows_of_the_search():
+    """The last is taken back; 600 runs are searched in windows of 200."""
+    answers = []
+    for seed in range(3):
+        first = 60 + 80 * seed
+        answers.append((found(p95s(seed, runs=600, changes={first: 1.05, 400: 1.10, 420: 1 / 1.10})), first))
+    assert all(any(abs(at - planted) <= 2 for at in told) for told, first in answers for planted in (first, 400, 420))
+    assert sum(len(told) - 3 for told, _ in answers) <= 1
+
+
+@pytest.mark.long
+def test_a_long_series_without_a_change_has_one_in_one_of_a_hundred_windows():
+    """400 runs are three windows: of 60 series at most 6 are what chance makes of it in 99.5 % of such tests."""
+    assert sum(bool(found(p95s(seed, runs=400))) for seed in range(60)) <= 6
+
+
 @pytest.mark.parametrize("runs", [12, 30])
 @pytest.mark.parametrize("factor", [1.3, 5.0])
 def test_one_odd_run_is_no_change_wherever_it_is(runs, factor):
