@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # as scipy.stats.t, without a millisecond of checks each
 
 CONFIDENCE = 0.95
 """Of intervals; 1 - CONFIDENCE is the rate of false alarms, of all that is tested together."""
@@ -54,6 +53,8 @@ class Effect:
         ----------
         Bloom: Minimum Detectable Effects. Evaluation Review 19(5), 1995.
         """
+        from scipy.special import stdtrit  # heavy, and needed only to compare
+
         alpha = (1 - CONFIDENCE) / tested
         return float((stdtrit(self.freedom, 1 - alpha / 2) + stdtrit(self.freedom, POWER)) * self.error)
 
@@ -109,6 +110,9 @@ def _satterthwaite(parts: Sequence[float], counts: Sequence[int]) -> float:
 
 
 def _effect(size: float, error: float, freedom: float) -> Effect:
+    # As scipy.stats.t, without a millisecond of checks each; heavy, and needed only to compare.
+    from scipy.special import stdtr, stdtrit
+
     reach = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
     p = float(2 * stdtr(freedom, -abs(size) / error)) if error > 0 else float(size == 0)
     return Effect(size, error, freedom, size - reach, size + reach, p)

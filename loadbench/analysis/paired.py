@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from loadbench.errors import InvalidInput
 
@@ -79,6 +78,8 @@ def paired_effect(a: Sequence[float], b: Sequence[float]) -> PairedEffect:
     d = np.log(after / before)
     margin = math.nan
     if number > 1:
+        from scipy.special import stdtrit  # heavy, and needed only to compare
+
         margin = float(stdtrit(number - 1, (1 + USED_CONFIDENCE) / 2) * d.std(ddof=1) / math.sqrt(number))
     # An interval so wide says nothing; its end in percent would be no number any more.
     ends = np.clip([d.mean(), d.mean() - margin, d.mean() + margin], -50, 50)

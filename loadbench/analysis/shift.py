@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit
 
 from loadbench.analysis.columns import frame
 from loadbench.analysis.effect import CONFIDENCE, effect
@@ -130,6 +129,8 @@ def _wider(sides: Sequence[Stretch], block_s: float) -> float:
     freedom = sum(1 / share - 1 for share in shares)
     if freedom <= 0:
         return 1.0
+    from scipy.special import ndtri, stdtrit  # heavy, and needed only to compare
+
     upper = (1 + CONFIDENCE) / 2
     return math.sqrt(1 / (1 - sum(shares) / len(shares))) * float(stdtrit(freedom, upper) / ndtri(upper))
 
