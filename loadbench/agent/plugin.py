@@ -30,8 +30,8 @@ from loadbench.agent.recorder import Clock, Recorder, printable
 from loadbench.agent.settings import Settings
 from loadbench.agent.worker import CLOCK, FINAL, HELLO, PAYLOAD, CpuMeter, Worker
 
-EXIT_WAIT_S = 10.0
-"""How long the end of the process waits for the receiver; then the rest stays in the spool."""
+EXIT_WAIT_S = 7.5
+"""How long the end of the process waits for the receiver, besides 2 s of Locust's own; the rest stays in the spool."""
 FINALS_WAIT_S = 5.0
 """How long after --stop-timeout the master waits for the last reports of its workers."""
 MASTER_TICK_S = 0.1

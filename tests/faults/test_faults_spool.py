@@ -100,7 +100,7 @@ def test_f09_receiver_absent_all_the_time_drain_delivers_the_run(bench, shop, le
     assert "messages delivered" in drained.stdout
     counted = verify(ledger, run.id, shop)
     told(requests=counted, exit_delay_s=delay_s)
-    assert delay_s <= 10 + 5  # 10 s for the receiver; Locust itself takes 2 s to end, and more on a busy machine
+    assert delay_s <= 10 + 3  # 7.5 s for the receiver; Locust itself takes 2 s to end, and more on a busy machine
     assert not spool_path(run.id).exists()
 
 

@@ -132,6 +132,7 @@ def later(environment, **_):
 )
 
 
+@pytest.mark.long
 def test_a_shape_and_weighted_classes_decide_the_load(bench, shop, lab):
     run = start(bench, shop, CLASSES, duration="30s").wait()
     assert (run.status, run.record.stop_reason) == (RunStatus.FINISHED, "shape")

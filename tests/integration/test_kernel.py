@@ -26,7 +26,9 @@ def opening(store, shop) -> str:
     return OPEN.format(uri=store.uri, script=scripts.STEADY, url=shop.url)
 
 
-@pytest.mark.parametrize("now", [False, True], ids=["restart", "killed"])
+@pytest.mark.parametrize(
+    "now", [pytest.param(False, id="restart", marks=pytest.mark.long), pytest.param(True, id="killed")]
+)
 def test_the_first_cells_find_the_run_again_after_a_restart(notebook, opening, store, shop, now):
     notebook.run(opening)
     started = notebook.run("run = test.start(duration='10s'); print(run.id, run.record.process.pid)")

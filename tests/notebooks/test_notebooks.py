@@ -14,7 +14,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What these show is tested by others too, and they take a minute or so.
 LONG = (
     "00_workbench.ipynb", "02_define_and_revise.ipynb", "03_clusters_and_remote.ipynb", "04_rest_client.ipynb",
-    "06_gates_and_ci.ipynb", "08_capacity.ipynb",
+    "06_gates_and_ci.ipynb", "07_history_and_regressions.ipynb", "08_capacity.ipynb",
 )  # fmt: skip
 
 
