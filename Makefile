@@ -1,5 +1,5 @@
 # One verb a line; `make demo` and `make test` are all that a newcomer needs. Each makes .venv by itself.
-.PHONY: demo test test-long faults chaos lab lint bench lock clean
+.PHONY: demo test test-long faults chaos lab lint bench soak lock clean
 BIN := .venv/bin
 
 .venv/.made: requirements.lock pyproject.toml .ci/bootstrap
@@ -36,6 +36,9 @@ lint: .venv/.made
 
 bench: .venv/.made  ## ratios of paired runs on this machine
 	@$(BIN)/python -m tests.bench
+
+soak: .venv/.made  ## an hour of 200 intervals/s into one receiver: does anything grow? SOAK_SECONDS makes it shorter
+	@$(BIN)/python -m tests.bench.soak
 
 lock: .venv/.made  ## resolve requirements.lock anew from pyproject.toml
 	@UV=$$(ls .tools/uv/bin/uv .tools/venv/bin/uv 2>/dev/null | head -n 1); \

@@ -377,11 +377,14 @@ def test_after_the_end_everything_is_read_and_no_thread_is_left(following: Calla
     assert ledger.positions == [{"master": 0}]
 
 
-def test_a_closed_view_is_not_followed(following: Callable[..., Any]):
+def test_a_closed_view_is_not_followed_and_holds_no_interval(following: Callable[..., Any]):
     view, thread = following(Ledger(0), every_s=60)
+    wait_until(lambda: seqs(view) == {0}, within_s=5, message="no interval")
     view.close()
     thread.join(5)
     assert not thread.is_alive()
+    assert not view.append(an_interval(1))
+    assert seqs(view) == set()
 
 
 def test_a_store_that_is_away_is_a_note_until_it_is_back(following: Callable[..., Any]):
