@@ -65,15 +65,23 @@ class Table(anywidget.AnyWidget):
 
 
 class Editor(anywidget.AnyWidget):
-    """A Python script with highlighting, line numbers, and a mark at the line of an error."""
+    """A Python script with highlighting, line numbers, and a mark at the line of an error.
+
+    What is typed comes as messages: the page holds a change of state back while the kernel is busy with an earlier one,
+    and a click on "Save" would overtake it.
+    """
 
     _esm = STATIC / "editor.js"
 
-    value = traitlets.Unicode().tag(sync=True)
+    value = traitlets.Unicode().tag(sync=True, echo_update=False)
     label = traitlets.Unicode("Locust script").tag(sync=True)
     error_line = traitlets.Int(0).tag(sync=True)
     lines = traitlets.Int(22).tag(sync=True)
     """How many lines are seen at once."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.on_msg(lambda _, content, __: self.set_state({"value": content["value"]}))
 
 
 class CodeCell(anywidget.AnyWidget):

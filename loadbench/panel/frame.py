@@ -71,6 +71,7 @@ class Panel(ipywidgets.VBox):
         head.add_class("lb-panel-head")
         super().__init__([self.notice, head, self.tabs])
         self.add_class("loadbench-panel")
+        _deliver_in_order(self)
         self.open_view.show()
         self._watch(_loop_of_the_kernel())
 
@@ -182,6 +183,18 @@ class Panel(ipywidgets.VBox):
                 self.notice.behind = not _comes_to_it(loop, self._closed)
             if self.open_view.watches() or tick % OTHERS_TICKS == 0:
                 self.open_view.show()
+
+
+def _deliver_in_order(widget: ipywidgets.Widget) -> None:
+    """Let the main thread have all messages of a widget and those within it, as the page sent them.
+
+    ipykernel 7.4 sends each to the subshell that last used its comm: the text that a thread has filled in would come
+    by another way than the click on the button below it, and may come later. See docs/decisions/014-one-queue.md.
+    """
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = lambda _data, _default: None
+    for child in getattr(widget, "children", ()):
+        _deliver_in_order(child)
 
 
 def _loop_of_the_kernel() -> asyncio.AbstractEventLoop | None:

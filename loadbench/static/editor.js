@@ -57,7 +57,7 @@ function render({ model, el }) {
     clearTimeout(waiting);
     if (model.get("value") === area.value) return;
     model.set("value", area.value);
-    model.save_changes();
+    model.send({ value: area.value });
   };
   const insert = (text) => document.execCommand("insertText", false, text); // keeps undo
   area.addEventListener("input", () => {

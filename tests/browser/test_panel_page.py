@@ -78,7 +78,7 @@ def pick(notebook: NotebookPage, row: int) -> None:
 
 
 def test_a_test_is_made_and_every_view_has_its_cell(lab: Lab):
-    notebook = open_panel(lab)
+    notebook = open_panel(lab, "import time\ntime.sleep(3)")
     page = notebook.page
     for name in VIEWS[1:]:
         tab(notebook, name)
@@ -102,8 +102,11 @@ def test_a_test_is_made_and_every_view_has_its_cell(lab: Lab):
     coloured = page.locator(".lb-view:visible .lb-copy")
     assert coloured.inner_text().rstrip("\n") == editor.input_value().rstrip("\n")
     assert "class" in coloured.locator(".lb-keyword").all_inner_texts()
+    notebook.run_cell(1)  # a kernel that is busy gets what was typed before the click, all of it
     editor.press("Control+End")
-    editor.type("x = (1")
+    editor.type("x = 1")
+    page.wait_for_timeout(500)
+    editor.type("\ny = (1")
     press(notebook, "Check")
     expect(page.locator(".lb-view:visible .lb-error").first).to_contain_text("does not compile", timeout=30_000)
     expect(page.locator(".lb-view:visible .lb-wrong")).to_be_visible()
