@@ -206,12 +206,14 @@ def read_trend(
         names = sorted({str(each) for seal in sealed for each in seal.run.endpoints})
         raise NotFound(f"no run of {test.name!r} has requests of {endpoint!r}; there are {', '.join(names)}")
     used: list[Seal] = []
+    figures: list[list[float]] = []
     for seal, row in zip(sealed, rows, strict=True):
         if because := _unusable(seal, row, wanted, endpoint):
             lost.append((seal.run, because))
         else:
             used.append(seal)
-    values = np.array([row for seal, row in zip(sealed, rows, strict=True) if seal in used], float)
+            figures.append(row)
+    values = np.array(figures, float)
     runs = tuple(seal.run for seal in used)
     marks = tuple(store.change_marks.find(test.id, endpoint, wanted.name))
     place = {run.id: index for index, run in enumerate(runs)}

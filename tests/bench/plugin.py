@@ -1,6 +1,6 @@
 """What recording costs the load: one Locust process that takes its recorder off and on, block by block.
 
-Blocks of one second are paired in the order on-off-off-on, so that a drift of the machine cancels; the figure is the
+Blocks of half a second are paired in the order on-off-off-on, so that a drift of the machine cancels; the figure is the
 median over pairs of requests per second with the recorder, divided by those without.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.bench.timing import tell
 
-PAIRS = 16
+PAIRS = 60
 TARGET = """
 import asyncio, sys
 
@@ -56,7 +56,7 @@ def measure(environment):
             if on:
                 request.add_listener(recorder.on_request)
             requests, cpu, wall = total.num_requests, time.process_time(), time.perf_counter()
-            gevent.sleep(1)
+            gevent.sleep(0.5)
             requests, cpu, wall = (
                 total.num_requests - requests, time.process_time() - cpu, time.perf_counter() - wall
             )
