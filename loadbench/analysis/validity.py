@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from loadbench.agent import wire
 from loadbench.analysis import packed
 from loadbench.analysis.condense import BUSY_PERCENT, condense
 from loadbench.analysis.intervals import Document
@@ -132,6 +133,8 @@ def _of_record(run: LoadTestRun) -> Reasons:
             found.append(("SUSPECT", f"stopped{by} after {ran_s:.0f} s of {run.duration_sec} s"))
     if run.origin == "synthetic":
         found.append(("SUSPECT", "synthetic: made up, not measured"))
+    if any((endpoint.method, endpoint.name) == ("", wire.OTHER) for endpoint in run.endpoints):
+        found.append(("SUSPECT", f'endpoints beyond {wire.MAX_ROWS:,} are one row, "{wire.OTHER}": name them by route'))
     found += [("SUSPECT", reason) for reason in lacks(run)]
     return found
 

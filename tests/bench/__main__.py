@@ -13,7 +13,19 @@ import plotly.graph_objects as go
 from loadbench import exports
 from loadbench.plots import look
 
-MEASUREMENTS = ("plugin", "workers", "ingest", "live", "charts", "frames", "compare", "report", "growth")
+MEASUREMENTS = (
+    "plugin",
+    "workers",
+    "times",
+    "spool",
+    "ingest",
+    "live",
+    "charts",
+    "frames",
+    "compare",
+    "report",
+    "growth",
+)
 OUTPUT = Path("reports")
 
 

@@ -20,6 +20,7 @@ import pytest
 from loadbench import exports
 from loadbench.agent import wire
 from loadbench.agent.histogram import pack
+from loadbench.analysis.validity import judge
 from loadbench.control import ControlPlane
 from loadbench.model import Endpoint, LoadTestRun
 from loadbench.store import Store
@@ -83,7 +84,9 @@ def test_b17_of_5000_names_2000_are_kept_and_the_rest_is_one_row(agent: Agent, s
         totals = {"cum_requests": 1000 * (seq + 1), "cum_failures": 0}
         answer = agent.push(run.id, seq, endpoints=tuple(names), histograms=nothing, errors=(), **rows, **totals)
         assert answer.status_code == 201
-    kept = store.runs.get(run.id).endpoints
+    found = store.runs.get(run.id)
+    kept = found.endpoints
+    assert any(wire.OTHER in reason for reason in judge(found, None).reasons)
     assert len(kept) == wire.MAX_ROWS + 1
     assert [endpoint.name for endpoint in kept].count(wire.OTHER) == 1
     assert sum(document["requests"] for document in store.ledger.documents(run.id)) == 5000

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from loadbench import testing
+from loadbench.agent import wire
 from loadbench.analysis.condense import condense
 from loadbench.analysis.validity import Validity, judge, pacing_ms
 from loadbench.analysis.windows import find, named
 from loadbench.errors import InvalidInput
-from loadbench.model import Gap, LoadTestRun, RunStatus, SourceState
+from loadbench.model import Endpoint, Gap, LoadTestRun, RunStatus, SourceState
 
 MADE = testing.run(seed="valid", seconds=40, users=20, ramp_s=5, rps=40, origin="launched")
 STEADY = named(find(MADE.run, MADE.documents), "steady")
@@ -37,6 +38,11 @@ BAD = [
     ({"status": RunStatus.RUNNING}, {}, "SUSPECT: the run goes on"),
     (STOPPED | {"duration_sec": 60}, {}, "SUSPECT: stopped by user after 40 s of 60 s"),
     ({"origin": "synthetic"}, {}, "SUSPECT: synthetic: made up, not measured"),
+    (
+        {"endpoints": (*MADE.run.endpoints, Endpoint(method="", name=wire.OTHER))},
+        {},
+        'SUSPECT: endpoints beyond 2,000 are one row, "(other)": name them by route',
+    ),
     ({"completeness": "gaps", "gaps": ONE_GAP}, {}, "SUSPECT: 3 intervals missing in 1 gap, 1,200 requests"),
     ({"completeness": "gaps"}, {}, "SUSPECT: intervals are missing"),
     ({"completeness": "unknown"}, {}, "SUSPECT: not known whether all intervals arrived"),
