@@ -61,23 +61,23 @@ def chart(figures: list[dict[str, Any]]) -> go.Figure:
     shares = [share(figure) for figure in known]
     met = [value <= 1 for value in shares]
     bars = go.Bar(
-        x=shares,
+        x=[max(value, 0) for value in shares],
         y=[figure["what"] for figure in known],
         orientation="h",
         marker={
             "color": [look.BLUE if each else look.ORANGE for each in met],
             "pattern": {"shape": ["" if each else "/" for each in met]},
         },
-        text=[f"{figure['value']:,.3g} {figure['unit']}, goal {figure['goal']}" for figure in known],
-        textposition="outside",
-        cliponaxis=False,
     )
+    beside = {"x": 1.01, "xref": "paper", "xanchor": "left", "showarrow": False}
+    texts = [f"{figure['value']:,.3g} {figure['unit']}, goal {figure['goal']}" for figure in known]
     layout = {
         "title": {"text": "What loadbench costs, as a multiple of its goals (hatched: missed)"},
         "xaxis": {"title": {"text": "multiple of the goal (1 = goal, less is better)"}},
         "yaxis": {"automargin": True, "dtick": 1},
         "height": 200 + 26 * len(known),
         "margin": {"r": 220},
+        "annotations": [{**beside, "y": place, "text": text} for place, text in enumerate(texts)],
         "template": look.TEMPLATE,
         "shapes": [{"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper", "line": {"dash": "dot"}}],
     }

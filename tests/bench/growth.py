@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -14,15 +15,17 @@ from pathlib import Path
 
 import requests
 
-from loadbench import sealing, testing
+from loadbench import reports, sealing, testing
 from loadbench.agent import wire
+from loadbench.agent.recorder import Recorder
 from loadbench.analysis import frames
 from loadbench.analysis.compare import Compared
 from loadbench.analysis.intervals import ROWS
 from loadbench.analysis.series import TOTALS
 from loadbench.analysis.summary import summary
 from loadbench.history import History
-from loadbench.model import LoadTest, LoadTestRun, Scope
+from loadbench.live import LiveView
+from loadbench.model import LoadTest, LoadTestRun, RunStatus, Scope
 from loadbench.sides import MAX_RUNS, arrange, read_sides
 from loadbench.store import Store
 from loadbench.store.mongod import Mongod
@@ -50,11 +53,41 @@ def with_endpoints(store: Store, receiver: Receiver) -> Costs:
     costs: Costs = {}
     for number in ENDPOINTS:
         made = testing.run(seed=f"{number} endpoints", seconds=60, endpoints=number, rps=5 * number)
-        (run,) = copies(store, made, 1)
-        for what, call in reading(store, run).items():
+        run, *_ = runs = copies(store, made, 10)
+        for what, call in (recording(number) | reading(store, run) | watching(made)).items():
             costs.setdefault(what, []).append(median_ms(call, TIMES))
         costs.setdefault("one interval over HTTP", []).append(pushed_ms(store, receiver, number))
+        costs.setdefault("verdicts of 10 runs", []).append(median_ms(verdicts(store, runs), TIMES))
+        costs.setdefault("report", []).append(reported_ms(store, run))
     return costs
+
+
+def recording(endpoints: int) -> dict[str, Callable[[], object]]:
+    """Name what an agent does in a second of 10,000 requests."""
+    names = [f"/api/{number % endpoints}" for number in range(10_000)]
+
+    def record() -> None:
+        recorder = Recorder()
+        recorder.start(time.monotonic())
+        for name in names:
+            recorder.on_request("GET", name, 12.3, 500)
+
+    return {"recording 10,000 requests": record}
+
+
+def watching(made: testing.Synthetic) -> dict[str, Callable[[], object]]:
+    """Name what a live view does with a push, without sending it, after all those of a run."""
+    later = iter(stretched(made, 2).documents[len(made.documents) :])
+    going_on = {"status": RunStatus.RUNNING, "finished_at": None}
+    view = LiveView(made.documents, run=made.run.model_copy(update=going_on))
+    view._answer({"kind": "open", "page": "bench"})
+    return {"a push in the live view": lambda: view.append(next(later))}
+
+
+def reported_ms(store: Store, run: LoadTestRun) -> float:
+    """Build the report of a run, after its first one, which seals it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return median_ms(partial(reports.run_report, store, run, Path(folder) / "run.html", progress=False), 1)
 
 
 def pushed_ms(store: Store, receiver: Receiver, endpoints: int) -> float:
@@ -75,9 +108,11 @@ def with_length(store: Store) -> Costs:
     costs: Costs = {}
     made = testing.run(seed="ten minutes", seconds=600, endpoints=20, rps=200)
     for minutes in MINUTES:
-        (run,) = copies(store, stretched(made, minutes // MINUTES[0]), 1)
-        for what, call in reading(store, run).items():
+        longer = stretched(made, minutes // MINUTES[0])
+        (run,) = copies(store, longer, 1)
+        for what, call in (reading(store, run) | watching(longer)).items():
             costs.setdefault(what, []).append(median_ms(call, TIMES))
+        costs.setdefault("report", []).append(reported_ms(store, run))
         store.ledger.delete(run.id)
     return costs
 
@@ -129,12 +164,18 @@ def with_runs(store: Store, test: LoadTest, runs: Sequence[LoadTestRun]) -> Cost
 
 
 def with_compared(store: Store, runs: Sequence[LoadTestRun]) -> Costs:
-    def verdicts(number: int) -> object:
-        groups, place = arrange(runs[: number // 2], reference=runs[number // 2 : number], together=True)
+    return {"verdicts of two pools": [median_ms(verdicts(store, runs[:number]), TIMES) for number in COMPARED]}
+
+
+def verdicts(store: Store, runs: Sequence[LoadTestRun]) -> Callable[[], object]:
+    """Compare half of the runs with the other half."""
+
+    def compare() -> object:
+        groups, place = arrange(runs[: len(runs) // 2], reference=runs[len(runs) // 2 :], together=True)
         sides, _ = read_sides(store, groups, reference=place)
         return Compared(sides, place).verdicts()
 
-    return {"verdicts of two pools": [median_ms(partial(verdicts, number), TIMES) for number in COMPARED]}
+    return compare
 
 
 def main() -> None:
