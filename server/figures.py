@@ -17,10 +17,13 @@ from loadbench import model
 from loadbench.analysis.intervals import Outcome
 from loadbench.analysis.validity import Level
 from loadbench.model import EARLIEST_MS, LATEST_MS, Completeness, Gap, Record, RunStatus, StopReason, WindowName
+from loadbench.model.fields import Matching
 from server.operation import Query
 
 MAX_ELAPSED_S = 10_000_000
 MAX_POINTS = 10_000
+RequestsCursor = Matching(r"^[0-9]{1,15}\.[0-9]{1,6}$", "the nextCursor of the page before")
+TimeseriesCursor = Matching(r"^[0-9]{1,15}$", "the nextCursor of the page before")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 
 
@@ -116,18 +119,16 @@ class SummaryQuery(Window):
 
 class RequestsQuery(Window):
     limit: int = Field(100, ge=1, le=5000, description="Number of rows at most.")
-    cursor: str | None = Field(
-        None,
-        pattern=r"^[0-9]{1,15}\.[0-9]{1,6}$",
-        description="`nextCursor` of the page before; other parameters unchanged.",
+    cursor: RequestsCursor | None = Field(
+        None, description="`nextCursor` of the page before; other parameters unchanged."
     )
 
 
 class TimeseriesQuery(Window):
     limit: int = Field(1000, ge=1, le=MAX_POINTS, description="Number of intervals at most.")
     per_endpoint: bool = Field(False, description="Also give the series of every endpoint, not only of those named.")
-    cursor: str | None = Field(
-        None, pattern=r"^[0-9]{1,15}$", description="`nextCursor` of the page before; other parameters unchanged."
+    cursor: TimeseriesCursor | None = Field(
+        None, description="`nextCursor` of the page before; other parameters unchanged."
     )
 
 

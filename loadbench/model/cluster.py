@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from loadbench.agent import wire
-from loadbench.model.fields import Id, Url, WorkerCount
+from loadbench.model.fields import Id, Matching, Url, WorkerCount
 from loadbench.model.record import Record
 from loadbench.model.scope import ScopePart
 
@@ -30,7 +30,7 @@ class Cluster(Record):
     org_id: ScopePart | None = None
     project_id: ScopePart | None = None
     env_id: ScopePart | None = None
-    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] = wire.ENV_AGENT_TOKEN
+    token_env: Matching(r"^[A-Za-z_][A-Za-z0-9_]{0,127}$", "the name of an environment variable") = wire.ENV_AGENT_TOKEN
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:

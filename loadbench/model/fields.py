@@ -50,22 +50,35 @@ def _storable_numbers(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+PATTERNS: dict[str, str] = {}
+"""What the patterns of texts mean, in words, for who gave a text that does not match."""
+
+
+def Matching(pattern: str, meaning: str, **limits: Any) -> Any:  # noqa: N802 - reads as a type
+    """A text that matches a pattern, which is in the API's description too; `meaning` continues "must be"."""
+    PATTERNS[pattern] = meaning
+    return Annotated[str, Field(pattern=pattern, **limits)]
+
+
 Millis = Annotated[int, Field(ge=1, le=INT64_MAX), AfterValidator(_plausible_ms)]
 Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Id = Matching(r"^[A-Za-z0-9_.-]{1,64}$", "1 to 64 letters, digits, _, . or -")
 Name = Annotated[str, Field(min_length=1, max_length=wire.MAX_NAME), AfterValidator(printable)]
 Text = Annotated[str, Field(max_length=10_000)]
-MetadataKey = Annotated[str, Field(pattern=r"^[^$.][^.]*$", max_length=wire.MAX_NAME), AfterValidator(printable)]
+MetadataKey = Annotated[
+    Matching(r"^[^$.][^.]*$", "a name without dots that does not begin with $", max_length=wire.MAX_NAME),
+    AfterValidator(printable),
+]
 Metadata = Annotated[
     dict[MetadataKey, str | int | float | bool], Field(max_length=100), AfterValidator(_storable_numbers)
 ]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s]*$", max_length=2000)]
+Url = Matching(r"^https?://[^\s/?#]+[^\s]*$", "a URL such as http://127.0.0.1:8000", max_length=2000)
 UserCount = Annotated[int, Field(ge=1, le=1_000_000)]
 SpawnRate = Annotated[float, Field(gt=0, le=100_000, strict=False)]
 Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
 WorkerCount = Annotated[int, Field(ge=0, le=10_000)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Source = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Sha256 = Matching(r"^[0-9a-f]{64}$", "a SHA-256 in 64 hexadecimal digits")
+Source = Id
 
 
 def Items(item: Any, **limits: Any) -> Any:  # noqa: N802 - reads as a type

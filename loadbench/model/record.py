@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from loadbench.errors import InvalidInput
-from loadbench.model.fields import Millis, Name, now_ms
+from loadbench.model.fields import PATTERNS, Millis, Name, now_ms
 
 PARAMETERS = {
     "default_users": "users",
@@ -26,11 +26,16 @@ def invalid_input(error: ValidationError, names: Mapping[str, str] | None = None
     """Turn pydantic's report into one line about its first finding; `names` says what the caller calls a field."""
     first = error.errors(include_url=False)[0]
     field = ".".join((names or {}).get(str(part), str(part)) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch":
+        message = f"Input must be {PATTERNS[first['ctx']['pattern']]}"
     given = first.get("input")
     shown = f"; not {given!r}" if isinstance(given, str | int | float | bool) and len(repr(given)) < 80 else ""
-    head = f"{field} " if first["msg"].startswith("Input ") else f"{field}: " if field else ""
-    return InvalidInput(f"{head}{message}{shown}", field=field or None)
+    if field and message.startswith(("Input ", "String ")):
+        message = f"{field} {message.partition(' ')[2]}"
+    elif field:
+        message = f"{field}: {message}"
+    return InvalidInput(f"{message}{shown}", field=field or None)
 
 
 class Record(BaseModel):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from loadbench.errors import InvalidInput
+from loadbench.model.fields import Matching
 from loadbench.model.record import Record
 
-ScopePart = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+ScopePart = Matching(
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", "1 to 64 letters, digits, _, . or -, and begin with a letter or a digit"
+)
 
 
 class Scope(Record):

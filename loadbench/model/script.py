@@ -10,13 +10,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from loadbench.model.fields import INT64_MAX, Id, Sha256, Text, new_id
+from loadbench.model.fields import INT64_MAX, Id, Matching, Sha256, Text, new_id
 from loadbench.model.record import Audited
 
 MAX_SCRIPT_BYTES = 700 * 1024
 """In base64 and with all that a request says beside it, it fits a body of 1 MiB."""
 
-ScriptArgument = Annotated[str, Field(pattern=r"^--[A-Za-z][A-Za-z0-9_-]{0,63}(=.*)?$", max_length=1000)]
+ScriptArgument = Matching(r"^--[A-Za-z][A-Za-z0-9_-]{0,63}(=.*)?$", "an option such as --tags=smoke", max_length=1000)
 """One of a script's own command line arguments, as `--shop=corner`."""
 
 

@@ -6,9 +6,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from loadbench.model.fields import Matching
 from loadbench.model.record import Record
 
-WindowName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+WindowName = Matching(r"^[a-z][a-z0-9_-]{0,31}$", "1 to 32 lower-case letters, digits, _ or -, and begin with a letter")
 
 
 class Window(Record):

@@ -198,7 +198,7 @@ def test_setting_a_window_moves_what_is_in_it(store, made):
     for name, start_s, end_s, why in (
         ("whole", 0, 5, "the whole run is always a window"),
         ("noon", 5, 5, "must end after it starts"),
-        ("Noon", 0, 5, "name: String should match pattern"),
+        ("Noon", 0, 5, "name must be 1 to 32 lower-case letters"),
     ):
         with pytest.raises(InvalidInput, match=why):
             catalogue.set_window(run.id, name, start_s, end_s, by="ann")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from typing import Any
 
 import bson
@@ -36,6 +37,7 @@ from loadbench.model import (
     duration_sec,
     new_id,
 )
+from loadbench.model.fields import PATTERNS
 from tests import builders
 from tests.builders import START_MS, a_run, a_test, an_interval, an_interval_push
 
@@ -329,3 +331,29 @@ def test_a_stop_agrees_with_its_final_interval(changes: dict[str, Any], final: d
     assert stop({}, {}).final.seq == 9
     with pytest.raises(ValidationError):
         stop(changes, final)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"target_url": "shop"}, "target_url must be a URL such as http://127.0.0.1:8000; not 'shop'"),
+        ({"name": ""}, "name should have at least 1 character; not ''"),
+        ({"org_id": "a b"}, "org_id must be 1 to 64 letters, digits, _, . or -, and begin with a letter or a digit"),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_said_in_words(fields, expected):
+    given = {"name": "products", "target_url": "http://127.0.0.1:1", **Scope.parse("acme/shop/checkout").model_dump()}
+    with pytest.raises(InvalidInput) as error:
+        LoadTest.build(**given | fields)
+    assert str(error.value).startswith(expected)
+
+
+def test_every_pattern_is_put_in_words():
+    """A pattern without words would break the very message that it is for."""
+    records = [Record]
+    for record in records:
+        records += record.__subclasses__()
+    schemas = json.dumps([record.model_json_schema() for record in records])
+    used = {json.loads(found) for found in re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', schemas)}
+    assert len(used) > 5
+    assert used <= PATTERNS.keys()
