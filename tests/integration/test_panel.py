@@ -155,9 +155,9 @@ def test_a_test_is_created_found_edited_and_deleted(panel: Panel, bench: Any, sh
         ("duration", "soon", "Duration must be whole seconds or read like 90s"),
         ("duration", "2h", "“Duration” 7200 s is over “Max. duration” 3600 s"),
         ("max_duration", "soon", "Max. duration must be whole seconds or read like 90s"),
-        ("target_url", "shop", "Target: "),
-        ("name", "", "Name: "),
-        ("tags", "x" * 500, "Tags: "),
+        ("target_url", "shop", "Target must be a URL such as http://127.0.0.1:8000; not &#39;shop&#39;"),
+        ("name", "", "Name should have at least 1 character"),
+        ("tags", "x" * 500, "Tags should have at most"),
     ],
 )
 def test_what_is_wrong_stands_next_to_its_field(
@@ -183,10 +183,10 @@ def test_what_is_wrong_with_a_launch_stands_next_to_its_field(panel: Panel, benc
         ("users", 0, "Users should be greater than or equal to 1"),
         ("spawn_rate", -1.0, "Spawn rate should be greater than 0"),
         ("duration", "2h", over),
-        ("target_url", "shop", "Target: "),
+        ("target_url", "shop", "Target must be a URL such as http://127.0.0.1:8000; not &#39;shop&#39;"),
         ("workers", -1, "Workers should be greater than or equal to 0"),
-        ("name", "x" * 500, "Name: "),
-        ("tags", "x" * 500, "Tags: "),
+        ("name", "x" * 500, "Name should have at most"),
+        ("tags", "x" * 500, "Tags should have at most"),
         ("gates", "p95 <", "gate &#39;p95 &lt;"),
     ):
         was, launch.form[field].value = launch.form[field].value, value
